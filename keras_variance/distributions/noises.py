@@ -1,0 +1,105 @@
+"""Weight noise: zero mean, unit variance, symmetric.
+
+A weight is `mean + scale · noise`, and a `Noise` is the last factor.
+
+Reference: Variance Networks (https://arxiv.org/abs/1803.03764), section 3.3.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_variance import arguments
+
+
+class Noise(arguments.Member):
+    """Base of the noises; a new one is a `sample` and a `distribution`."""
+
+    family = "noise"
+
+    def sample(self, shape, dtype, seed):
+        """Independent draws.
+
+        Args:
+            shape: Shape of the result; entries are integers or scalar tensors.
+            dtype: A floating dtype.
+            seed: An integer or a `keras.random.SeedGenerator`.
+
+        Returns:
+            A tensor with that shape and dtype, mean 0 and variance 1.
+        """
+        raise NotImplementedError
+
+    def distribution(self, mean, scale):
+        """`mean + scale · noise` as a `tensorflow_probability` distribution."""
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable("keras_variance")
+class Gaussian(Noise):
+    """Standard normal noise: the default.
+
+    Drawn by the Box-Muller transform: with u, v uniform on (0, 1],
+    √(−2 log u) cos 2πv and √(−2 log u) sin 2πv are independent normals. On CPU
+    these vectorized operations take about half the time of TensorFlow's own
+    normals, most of what a sample costs (benchmarks/layer_step.py).
+
+    Example:
+
+    >>> tuple(Gaussian().sample((2, 3), "float32", seed=0).shape)
+    (2, 3)
+    """
+
+    def sample(self, shape, dtype, seed):
+        size = math.prod(shape)
+        uniform = keras.random.uniform((2, (size + 1) // 2), dtype=dtype, seed=seed)
+        radius = ops.sqrt(-2 * ops.log(1 - uniform[0]))
+        angle = 2 * math.pi * uniform[1]
+        pairs = ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)])
+        return ops.reshape(pairs[:size], shape)
+
+    def distribution(self, mean, scale):
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.Normal(mean, ops.abs(scale))
+
+
+@keras.saving.register_keras_serializable("keras_variance")
+class Bernoulli(Noise):
+    """-1 or +1, each with probability ½: a weight has one of two values."""
+
+    def sample(self, shape, dtype, seed):
+        bits = keras.random.randint(shape, 0, 2, dtype="int32", seed=seed)
+        return ops.cast(2 * bits - 1, dtype)
+
+    def distribution(self, mean, scale):
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.MixtureSameFamily(
+            tfd.Categorical(probs=[0.5, 0.5]),
+            tfd.Deterministic(ops.stack([mean - scale, mean + scale], axis=-1)),
+        )
+
+
+@keras.saving.register_keras_serializable("keras_variance")
+class Uniform(Noise):
+    """Uniform on (-√3, √3), the interval on which the variance is 1."""
+
+    def sample(self, shape, dtype, seed):
+        bound = math.sqrt(3)
+        return keras.random.uniform(shape, -bound, bound, dtype=dtype, seed=seed)
+
+    def distribution(self, mean, scale):
+        from tensorflow_probability import distributions as tfd
+
+        reach = math.sqrt(3) * ops.abs(scale)
+        return tfd.Uniform(mean - reach, mean + reach)
+
+
+MEMBERS = {"gaussian": Gaussian, "bernoulli": Bernoulli, "uniform": Uniform}
+
+
+def get(identifier):
+    """A `Noise` from a name, a config or a `Noise`."""
+    return arguments.get(identifier, Noise, MEMBERS)

@@ -1,0 +1,19 @@
+from keras_variance.layers.base import VarianceLayer
+from keras_variance.layers.conv import (
+    VarianceConv1D,
+    VarianceConv2D,
+    VarianceConv2DTranspose,
+    VarianceConv3D,
+    VarianceDepthwiseConv2D,
+)
+from keras_variance.layers.dense import VarianceDense
+
+__all__ = [
+    "VarianceConv1D",
+    "VarianceConv2D",
+    "VarianceConv2DTranspose",
+    "VarianceConv3D",
+    "VarianceDense",
+    "VarianceDepthwiseConv2D",
+    "VarianceLayer",
+]

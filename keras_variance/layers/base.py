@@ -1,0 +1,247 @@
+"""`VarianceLayer`: what makes a stock Keras layer stochastic."""
+
+import keras
+from keras import ops
+
+from keras_variance import arguments, estimators
+from keras_variance.distributions import noises, posteriors, priors
+from keras_variance.random import SeedGenerator, Stream
+
+
+class VarianceLayer:
+    """Mixin that draws the kernel of a stock Keras layer.
+
+    Every weight of the kernel is `mean + scale · noise`, independent of the
+    others. `posterior` makes mean and scale of the variables θ (the stock
+    kernel) and φ; `estimator` draws the output. The layer draws whenever it is
+    called, in training and in inference. The bias is not random.
+
+    With a `prior`, each call adds the loss `kl_weight · KL / train_size`: with
+    Keras's loss, a mean over the batch, that is the negative ELBO divided by
+    the number of rows.
+
+    A subclass puts the mixin before a stock layer and adds `linear`:
+
+    ```python
+    class VarianceDense(VarianceLayer, keras.layers.Dense):
+        def linear(self, inputs, kernel):
+            return ops.matmul(inputs, kernel)
+    ```
+
+    Args:
+        posterior: How mean and variance are parameterized: `"zero_mean"`,
+            `"layer_alpha"`, `"neuron_alpha"`, `"weight_alpha"`, `"additive"`
+            or a `posteriors.Posterior`.
+        noise: `"gaussian"`, `"bernoulli"` (±1), `"uniform"` or a
+            `noises.Noise`.
+        estimator: How an output is drawn: `"local_reparameterization"`,
+            `"moment_matching"`, `"flipout"`, `"weight_sampling"` or an
+            `estimators.Estimator`. Defaults to local reparameterization for
+            Gaussian noise, flipout for other noise.
+        prior: `"log_uniform"`, `"student_t"`, `"ard"`, a `priors.Prior`, or
+            None for no KL divergence. A prior needs Gaussian noise.
+        train_size: Number of rows of the training data (not of a batch).
+            Required with a prior.
+        kl_weight: Float ≥ 0, the initial value of the variable `kl_weight`,
+            to be changed in training for KL annealing.
+        seed: Integer that makes the noise repeatable.
+        *args, **kwargs: The arguments of the stock layer, unchanged.
+
+    Raises:
+        ValueError: For an unknown member of a family, an estimator or a prior
+            that does not fit the noise, a prior without `train_size`.
+
+    Reference: Variance Networks (https://arxiv.org/abs/1803.03764), section 3.
+    """
+
+    # Axes of the kernel that index output units, counted from the end.
+    unit_axes = (-1,)
+
+    def __init__(
+        self,
+        *args,
+        posterior="zero_mean",
+        noise="gaussian",
+        estimator=None,
+        prior=None,
+        train_size=None,
+        kl_weight=1.0,
+        seed=None,
+        **kwargs,
+    ):
+        posterior = posteriors.get(posterior)
+        noise = noises.get(noise)
+        gaussian = isinstance(noise, noises.Gaussian)
+        if estimator is None:
+            estimator = "local_reparameterization" if gaussian else "flipout"
+        estimator = estimators.get(estimator)
+        estimator.check(noise)
+        if prior is not None:
+            prior = priors.get(prior)
+            if not gaussian:
+                raise ValueError(
+                    "A `prior` needs Gaussian noise: its KL divergence is that of a "
+                    f"Gaussian posterior. Received: prior={prior!r}, noise={noise!r}"
+                )
+            if train_size is None:
+                raise ValueError(
+                    "A `prior` needs `train_size`, the number of rows of the "
+                    "training data (not of a batch): the KL divergence is divided "
+                    f"by it. Received: prior={prior!r}, train_size=None"
+                )
+        if train_size is not None:
+            train_size = arguments.number("train_size", train_size, positive=True)
+        kl_weight = arguments.number("kl_weight", kl_weight, minimum=0)
+        super().__init__(*args, **kwargs)
+        self.posterior = posterior
+        self.noise = noise
+        self.estimator = estimator
+        self.prior = prior
+        self.train_size = train_size
+        self.initial_kl_weight = kl_weight
+        self.seed = seed
+        self.seed_generator = SeedGenerator(seed)
+        self.phi = None
+        self.kl_weight = None
+        if prior is not None:
+            self.kl_weight = self.add_weight(
+                name="kl_weight",
+                shape=(),
+                initializer=keras.initializers.Constant(kl_weight),
+                dtype="float32",
+                trainable=False,
+            )
+        self._kl_loss = None
+
+    def linear(self, inputs, kernel):
+        """The layer's linear operation with any kernel: no bias, no activation."""
+        raise NotImplementedError
+
+    def add_weight(self, *args, autocast=False, **kwargs):
+        # Moments and KL are computed at full precision under a mixed policy;
+        # what is computed in half precision is cast where it is used.
+        return super().add_weight(*args, autocast=autocast, **kwargs)
+
+    def build(self, input_shape):
+        rank = self.input_spec.min_ndim
+        if len(input_shape) < rank or input_shape[self.channel_axis] is None:
+            raise ValueError(
+                f"Layer '{self.name}' needs an input of at least {rank} axes with "
+                f"a known number of channels (axis {self.channel_axis}). "
+                f"Received: input_shape={input_shape}"
+            )
+        super().build(input_shape)
+        shape = self.posterior.phi_shape(tuple(self.kernel.shape), self.unit_axes)
+        if shape is not None:
+            self.phi = self.add_weight(
+                name=self.posterior.phi_name,
+                shape=shape,
+                initializer=keras.initializers.Constant(self.posterior.initial_phi),
+            )
+
+    def call(self, inputs):
+        seed = Stream(self.seed_generator.next())
+        outputs = self.estimator(
+            self.linear,
+            ops.cast(inputs, self.compute_dtype),
+            self.kernel_mean,
+            self.kernel_scale,
+            self.noise,
+            seed=seed,
+            channel_axis=self.channel_axis,
+        )
+        # A layer that is called twice in a model adds its KL divergence once.
+        if self.prior and not any(loss is self._kl_loss for loss in self.losses):
+            kl = self.kl_divergence(seed)
+            self._kl_loss = self.kl_weight * kl / self.train_size
+            self.add_loss(self._kl_loss)
+        if self.bias is not None:
+            shape = [1] * len(outputs.shape)
+            shape[self.channel_axis] = -1
+            outputs += ops.cast(ops.reshape(self.bias, shape), outputs.dtype)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    @property
+    def channel_axis(self):
+        """Axis of the channels in inputs and outputs."""
+        return 1 if getattr(self, "data_format", None) == "channels_first" else -1
+
+    @property
+    def kernel_mean(self):
+        """Means of the weights, a tensor; None stands for 0 everywhere."""
+        return self.posterior.mean(*self._parameters())
+
+    @property
+    def kernel_scale(self):
+        """Standard deviations of the weights, up to sign: a tensor."""
+        return self.posterior.scale(*self._parameters())
+
+    @property
+    def log_alpha(self):
+        """log(variance / mean²) of the weights; broadcasts to the kernel."""
+        return self.posterior.log_alpha(*self._parameters())
+
+    def kl_divergence(self, seed=None):
+        """KL(posterior‖prior) of the layer in nats: a scalar tensor.
+
+        Args:
+            seed: A `keras.random.SeedGenerator` for a Monte Carlo estimate.
+                Defaults to the layer's own.
+
+        Raises:
+            ValueError: If the layer has no prior.
+        """
+        if self.prior is None:
+            raise ValueError(
+                f"Layer '{self.name}' has no prior to diverge from. Received: prior=None"
+            )
+        seed = seed or self.seed_generator
+        kl = self.prior.kl(self.posterior, *self._parameters(), seed)
+        shared_by = ops.size(self.kernel) / ops.size(kl)
+        return ops.sum(kl) * ops.cast(shared_by, kl.dtype)
+
+    def posterior_distribution(self):
+        """The weights' posterior as a `tensorflow_probability` distribution.
+
+        Returns:
+            A distribution whose batch shape is the kernel's (TensorFlow
+            backend only).
+        """
+        scale = self.kernel_scale
+        mean = self.kernel_mean
+        mean = ops.zeros_like(scale) if mean is None else mean
+        return self.noise.distribution(mean, scale)
+
+    def _parameters(self):
+        """θ and φ as tensors of at least single precision."""
+        dtype = keras.backend.result_type(self.kernel.dtype, "float32")
+        phi = None if self.phi is None else ops.cast(self.phi, dtype)
+        return ops.cast(self.kernel, dtype), phi
+
+    def _refuse(self, *args, **kwargs):
+        # `Model.quantize` warns and passes over layers that raise this.
+        raise NotImplementedError(
+            f"Layer '{self.name}' draws its kernel: it has no LoRA or quantization."
+        )
+
+    quantize = quantized_build = enable_lora = _refuse
+
+    # The stock layers save the kernel and the bias by name, and lose φ.
+    def save_own_variables(self, store):
+        keras.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        keras.Layer.load_own_variables(self, store)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        config = {
+            "posterior": serialize(self.posterior),
+            "noise": serialize(self.noise),
+            "estimator": serialize(self.estimator),
+            "prior": serialize(self.prior),
+            "train_size": self.train_size,
+            "kl_weight": self.initial_kl_weight,
+            "seed": self.seed,
+        }
+        return {**super().get_config(), **config}
