@@ -12,6 +12,7 @@ milliseconds and the ratio to the stock layer's, then the cost of the noise.
 
 import argparse
 import time
+from functools import partial
 
 import keras
 import numpy as np
@@ -131,8 +132,8 @@ def main(arguments=None):
     gaussian = kv.noises.Gaussian()
     for name, shape in (("dense", (BATCH, 500)), ("convolution", (BATCH, 8, 8, 50))):
         steps = {
-            "keras.random.normal": lambda: keras.random.normal(shape, seed=seed),
-            "noises.Gaussian": lambda: gaussian.sample(shape, "float32", seed),
+            "keras.random.normal": partial(keras.random.normal, shape, seed=seed),
+            "noises.Gaussian": partial(gaussian.sample, shape, "float32", seed),
         }
         steps = {key: tf.function(draw, jit_compile=JIT) for key, draw in steps.items()}
         title = f"Noise of local reparameterization, {name}: {np.prod(shape):,} normals"

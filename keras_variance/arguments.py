@@ -4,6 +4,7 @@ import math
 import numbers
 
 import keras
+import numpy as np
 
 
 class Member:
@@ -54,22 +55,18 @@ def get(identifier, base: type[Member], members: dict[str, type[Member]]):
     )
 
 
-def number(name: str, value, minimum: float = -math.inf, *, positive: bool = False):
-    """`value` as a finite Python number, for a config.
+def number(name: str, value, *, minimum=-math.inf, above=-math.inf):
+    """`value` as a Python number, for a config.
 
     Raises:
-        ValueError: If it is none, is below `minimum`, or not above 0 if `positive`.
+        ValueError: If it is no finite number, or out of bounds.
     """
-    # NumPy's scalars are numbers, but not to JSON
-    value = value.item() if hasattr(value, "item") else value
-    valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if valid and math.isfinite(value) and value >= minimum:
-        if value > 0 or not positive:
-            return value
-    if positive:
-        kind = "a positive finite number"
-    elif minimum > -math.inf:
-        kind = f"a finite number of at least {minimum}"
-    else:
-        kind = "a finite number"
-    raise ValueError(f"Argument `{name}` must be {kind}. Received: {name}={value!r}")
+    value = value.item() if isinstance(value, np.generic) else value
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if is_number and math.isfinite(value) and value >= minimum and value > above:
+        return value
+    bounds = ((minimum, " ≥ "), (above, " > "))
+    bound = "".join(f"{sign}{at}" for at, sign in bounds if at > -math.inf)
+    raise ValueError(
+        f"Argument `{name}` must be a finite number{bound}. Received: {name}={value!r}"
+    )

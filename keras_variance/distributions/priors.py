@@ -107,8 +107,8 @@ class StudentT(Prior):
                 "Argument `method` must be 'quadrature' or 'monte_carlo'. "
                 f"Received: method={method!r}"
             )
-        self.df = arguments.number("df", df, positive=True)
-        self.scale = arguments.number("scale", scale, positive=True)
+        self.df = arguments.number("df", df, above=0)
+        self.scale = arguments.number("scale", scale, above=0)
         self.method = method
 
     def kl(self, posterior, kernel, phi, seed):

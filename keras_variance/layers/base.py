@@ -71,26 +71,15 @@ class VarianceLayer:
     ):
         posterior = posteriors.get(posterior)
         noise = noises.get(noise)
-        gaussian = isinstance(noise, noises.Gaussian)
         if estimator is None:
+            gaussian = isinstance(noise, noises.Gaussian)
             estimator = "local_reparameterization" if gaussian else "flipout"
         estimator = estimators.get(estimator)
         estimator.check(noise)
-        if prior is not None:
-            prior = priors.get(prior)
-            if not gaussian:
-                raise ValueError(
-                    "A `prior` needs Gaussian noise: its KL divergence is that of a "
-                    f"Gaussian posterior. Received: prior={prior!r}, noise={noise!r}"
-                )
-            if train_size is None:
-                raise ValueError(
-                    "A `prior` needs `train_size`, the number of rows of the "
-                    "training data (not of a batch): the KL divergence is divided "
-                    f"by it. Received: prior={prior!r}, train_size=None"
-                )
+        prior = None if prior is None else priors.get(prior)
+        _check_prior(prior, noise, train_size)
         if train_size is not None:
-            train_size = arguments.number("train_size", train_size, positive=True)
+            train_size = arguments.number("train_size", train_size, above=0)
         kl_weight = arguments.number("kl_weight", kl_weight, minimum=0)
         super().__init__(*args, **kwargs)
         self.posterior = posterior
@@ -193,7 +182,7 @@ class VarianceLayer:
         """
         if self.prior is None:
             raise ValueError(
-                f"Layer '{self.name}' has no prior to diverge from. Received: prior=None"
+                f"Layer '{self.name}' has no prior. Received: prior={self.prior}"
             )
         seed = seed or self.seed_generator
         kl = self.prior.kl(self.posterior, *self._parameters(), seed)
@@ -245,3 +234,19 @@ class VarianceLayer:
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
+
+
+def _check_prior(prior, noise, train_size):
+    if prior is None:
+        return
+    if not isinstance(noise, noises.Gaussian):
+        raise ValueError(
+            "A `prior` needs Gaussian noise: its KL divergence is that of a Gaussian "
+            f"posterior. Received: prior={prior!r}, noise={noise!r}"
+        )
+    if train_size is None:
+        raise ValueError(
+            "A `prior` needs `train_size`, the number of rows of the training data "
+            "(not of a batch): the KL divergence is divided by it. "
+            f"Received: prior={prior!r}, train_size=None"
+        )

@@ -1,0 +1,182 @@
+"""Train a network with a variance layer, and look at where its information is.
+
+    python examples/quickstart.py                      # digits: offline, seconds
+    python examples/quickstart.py --dataset mnist --epochs 10 [--data-dir DIR]
+
+Every weight of the variance layer has mean 0. One sample of the weights
+classifies well, the average of 20 samples better; with the weights at their
+means, the usual shortcut, nothing is left but chance.
+"""
+
+import argparse
+from pathlib import Path
+
+import keras
+import matplotlib
+import numpy as np
+
+import keras_variance as kv
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+SAMPLES = 20
+
+
+def load_data(dataset, data_dir=None):
+    """(x_train, y_train), (x_test, y_test), images scaled to [0, 1]."""
+    if dataset == "digits":
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        digits = load_digits()
+        split = train_test_split(
+            digits.images, digits.target, test_size=0.2, random_state=0
+        )
+        x_train, x_test, y_train, y_test = split
+    elif data_dir:
+        with np.load(Path(data_dir) / f"{dataset}.npz") as file:
+            names = ("x_train", "y_train", "x_test", "y_test")
+            x_train, y_train, x_test, y_test = (file[name] for name in names)
+    else:
+        module = getattr(keras.datasets, dataset)
+        (x_train, y_train), (x_test, y_test) = module.load_data()
+    shape = (*x_train.shape[1:3], -1)
+    x_train, x_test = (
+        x.reshape(len(x), *shape).astype("float32") / x_train.max()
+        for x in (x_train, x_test)
+    )
+    return (x_train, y_train.ravel()), (x_test, y_test.ravel())
+
+
+def build_model(input_shape, dense):
+    """LeNet-5-Caffe (3×3 convolutions for small images) around a dense layer."""
+    small = input_shape[0] < 28
+    convolution = {"kernel_size": 3 if small else 5, "use_bias": False}
+    convolution["padding"] = "same" if small else "valid"
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            keras.layers.Conv2D(20, **convolution),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Conv2D(50, **convolution),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            dense,
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.Dense(10),
+        ]
+    )
+
+
+def train(model, data, test_data, epochs, batch_size):
+    steps = epochs * -(-len(data[0]) // batch_size)
+    rate = keras.optimizers.schedules.PolynomialDecay(1e-3, steps, 0.0)
+    model.compile(
+        keras.optimizers.Adam(rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(*data, batch_size, epochs, validation_data=test_data)
+
+
+def mean_model(model):
+    """The weight scaling rule: stock layers, each weight at its mean."""
+    dense = keras.layers.Dense(500, use_bias=False, kernel_initializer="zeros")
+    stock = build_model(model.input_shape[1:], dense)
+    for target, source in zip(stock.layers, model.layers, strict=True):
+        if not isinstance(source, kv.VarianceLayer):
+            target.set_weights(source.get_weights())
+        elif source.kernel_mean is not None:
+            target.kernel.assign(source.kernel_mean)
+    return stock
+
+
+def predict(model, x, samples):
+    """Class probabilities, averaged over samples of the weights."""
+    logits = [model.predict(x, batch_size=1000, verbose=0) for _ in range(samples)]
+    return np.mean(keras.ops.softmax(np.stack(logits)), axis=0)
+
+
+def accuracy(model, test_data, samples=1):
+    x, y = test_data
+    return np.mean(predict(model, x, samples).argmax(axis=-1) == y)
+
+
+def plot_activations(model, test_data, path, neurons=4):
+    """Standard deviation of a few neurons' activations, image by image."""
+    x, y = test_data
+    layer = next(each for each in model.layers if isinstance(each, kv.VarianceLayer))
+    features = keras.Model(model.inputs, layer.input).predict(x, verbose=0)
+    variance = layer.linear(features**2, keras.ops.square(layer.kernel_scale))
+    stddev = np.sqrt(variance)
+    # The neurons whose classes differ most, for their spread within a class
+    within = np.mean([stddev[y == c].var(axis=0) for c in range(10)], axis=0)
+    between = np.var([stddev[y == c].mean(axis=0) for c in range(10)], axis=0)
+    best = np.argsort(between / (within + 1e-12))[::-1][:neurons]
+
+    figure, axes = plt.subplots(1, neurons, figsize=(3 * neurons, 4), sharey=True)
+    jitter = np.random.default_rng(0).uniform(-0.35, 0.35, len(y))
+    for axis, neuron in zip(axes, best, strict=True):
+        axis.scatter(stddev[:, neuron], y + jitter, s=4, c=y, cmap="tab10")
+        axis.set(title=f"neuron {neuron}", xlabel="stddev of activation", xlim=(0, None))
+        axis.set_yticks(range(10))
+    axes[0].set_ylabel("class")
+    figure.suptitle("A variance layer tells classes apart by the variance of activations")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", choices=DATASETS, default="digits")
+    parser.add_argument("--data-dir", help="folder of DATASET.npz; default: download")
+    parser.add_argument("--epochs", type=int, help="default: 30 on digits, else 10")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noise", choices=kv.noises.MEMBERS, default="gaussian")
+    parser.add_argument("--estimator", choices=kv.estimators.MEMBERS)
+    parser.add_argument("--posterior", choices=kv.posteriors.MEMBERS, default="zero_mean")
+    parser.add_argument("--output", type=Path, default=Path("quickstart_output"))
+    args = parser.parse_args(arguments)
+
+    keras.utils.set_random_seed(args.seed)
+    data, test_data = load_data(args.dataset, args.data_dir)
+    layer = kv.VarianceDense(
+        500,
+        use_bias=False,
+        posterior=args.posterior,
+        noise=args.noise,
+        estimator=args.estimator,
+    )
+    model = build_model(data[0].shape[1:], layer)
+    epochs, batch_size = (30, 50) if args.dataset == "digits" else (10, 200)
+    train(model, data, test_data, args.epochs or epochs, batch_size)
+
+    args.output.mkdir(parents=True, exist_ok=True)
+    model.save(args.output / "model.keras")
+    reloaded = keras.models.load_model(args.output / "model.keras")
+    plot_activations(reloaded, test_data, args.output / "activations.png")
+
+    rows = {
+        "one sample": accuracy(reloaded, test_data),
+        "mean of the weights": accuracy(mean_model(reloaded), test_data),
+        f"average of {SAMPLES} samples": accuracy(reloaded, test_data, SAMPLES),
+    }
+    print(f"\nAccuracy on {len(test_data[0])} held-out rows of {args.dataset}")
+    for name, value in rows.items():
+        print(f"  {name:<22}{100 * value:6.2f} %")
+    print(f"The model and a picture of its activations are in {args.output}/")
+    return rows
+
+
+if __name__ == "__main__":
+    main()
