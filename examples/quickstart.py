@@ -18,7 +18,7 @@ import numpy as np
 import keras_variance as kv
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 SAMPLES = 20
@@ -125,10 +125,14 @@ def plot_activations(model, test_data, path, neurons=4):
     jitter = np.random.default_rng(0).uniform(-0.35, 0.35, len(y))
     for axis, neuron in zip(axes, best, strict=True):
         axis.scatter(stddev[:, neuron], y + jitter, s=4, c=y, cmap="tab10")
-        axis.set(title=f"neuron {neuron}", xlabel="stddev of activation", xlim=(0, None))
+        axis.set(
+            title=f"neuron {neuron}", xlabel="stddev of activation", xlim=(0, None)
+        )
         axis.set_yticks(range(10))
     axes[0].set_ylabel("class")
-    figure.suptitle("A variance layer tells classes apart by the variance of activations")
+    figure.suptitle(
+        "A variance layer tells classes apart by the variance of activations"
+    )
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -144,7 +148,9 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noise", choices=kv.noises.MEMBERS, default="gaussian")
     parser.add_argument("--estimator", choices=kv.estimators.MEMBERS)
-    parser.add_argument("--posterior", choices=kv.posteriors.MEMBERS, default="zero_mean")
+    parser.add_argument(
+        "--posterior", choices=kv.posteriors.MEMBERS, default="zero_mean"
+    )
     parser.add_argument("--output", type=Path, default=Path("quickstart_output"))
     args = parser.parse_args(arguments)
 

@@ -50,19 +50,18 @@ class SeedGenerator(keras.random.SeedGenerator):
 
     def next(self, ordered=True):
         """The next seed, (key, counter), as a tensor of two integers."""
-        state = ops.convert_to_tensor(self.state)
-        self.state.assign(state + state[2] * _like(state, 0, 1, 0))
-        return _of_replica(state[:2])
+        seed = _of_replica(self.state[:2])  # read before the variable changes
+        self.state.assign(self.state + self.state[2] * _like(self.state, 0, 1, 0))
+        return seed
 
     def hold(self):
         """Return the same seed from now on."""
-        state = ops.convert_to_tensor(self.state)
-        self.state.assign(state * _like(state, 1, 1, 0))
+        self.state.assign(self.state * _like(self.state, 1, 1, 0))
 
     def release(self):
         """Go on to new seeds."""
-        state = ops.convert_to_tensor(self.state) * _like(self.state, 1, 1, 0)
-        self.state.assign(state + _like(state, 0, BLOCK, BLOCK))
+        state = self.state * _like(self.state, 1, 1, 0)
+        self.state.assign(state + _like(self.state, 0, BLOCK, BLOCK))
 
 
 class Stream(keras.random.SeedGenerator):

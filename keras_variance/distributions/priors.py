@@ -45,7 +45,7 @@ class Prior(arguments.Member):
 class LogUniform(Prior):
     """p(w) ∝ 1/|w|: the improper prior of variational dropout.
 
-    KL = k₁ sigmoid(−k₂ − k₃ log α) + ½ log(1 + 1/α), within 0.009 nats of the
+    KL = k₁ sigmoid(−k₂ − k₃ log α) + ½ log(1 + 1/α), within 0.01 nats of the
     integral for any α, and shifted by the improper prior's free constant so
     that it falls to 0 as α → ∞. A zero-mean weight has α = ∞ and KL 0.
 

@@ -1,0 +1,39 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+# Two logical devices, for tests with `tf.distribute.MirroredStrategy`
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--vary-seed",
+        action="store_true",
+        help="a fresh seed for every test, to measure how often chance fails one",
+    )
+
+
+@pytest.fixture(autouse=True)
+def seed(request):
+    """Seeds Keras, NumPy and Python; returns the seed."""
+    vary = request.config.getoption("--vary-seed")
+    value = np.random.SeedSequence().entropy % 2**31 if vary else 0
+    print(f"seed {value}")  # pytest shows it where a test fails
+    keras.utils.set_random_seed(value)
+    yield value
+    keras.config.set_dtype_policy("float32")
+    keras.backend.clear_session()
+
+
+@pytest.fixture
+def rng(seed):
+    return np.random.default_rng(seed)

@@ -1,0 +1,183 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+from scipy import integrate, stats
+from tensorflow_probability import distributions as tfd
+
+from keras_variance import posteriors, priors
+from keras_variance.random import SeedGenerator
+from tests.statistics import assert_moments
+
+LOG_ALPHA = np.linspace(-8, 12, 41)
+
+
+def kl(prior, mean, stddev):
+    """KL divergence of N(mean, stddev²), by way of the additive posterior."""
+    phi = np.float32(2 * np.log(stddev))
+    return np.asarray(
+        priors.get(prior).kl(posteriors.Additive(), np.float32(mean), phi, None)
+    )
+
+
+def gaussian_integral(function, mean, stddev):
+    """E function(w), w ~ N(mean, stddev²), `function` with a peak or dip at 0."""
+    density = stats.norm(mean, stddev).pdf
+    spread = 12 * stddev
+    near = [s * 10.0**k for k in range(-12, 3) for s in (-1, 1)]
+    points = {mean + d * stddev for d in (-12, -3, 0, 3, 12)} | {0.0, *near}
+    points = sorted(p for p in points if mean - spread <= p <= mean + spread)
+    return sum(
+        integrate.quad(lambda w: function(w) * density(w), a, b, limit=200)[0]
+        for a, b in itertools.pairwise(points)
+    )
+
+
+def log_uniform_exact(log_alpha):
+    """E log|w| − log σ + (γ + log 2)/2, which falls to 0 as α → ∞."""
+    stddev = math.exp(log_alpha / 2)
+    expectation = gaussian_integral(lambda w: math.log(abs(w) or 1e-300), 1.0, stddev)
+    return expectation - math.log(stddev) + (np.euler_gamma + math.log(2)) / 2
+
+
+def test_log_uniform_against_quadrature():
+    exact = np.array([log_uniform_exact(each) for each in LOG_ALPHA])
+    approximate = kl("log_uniform", np.ones(41), np.exp(LOG_ALPHA / 2))
+    # The error that the docstring states
+    assert np.abs(approximate - exact).max() < 0.01
+
+
+def test_ard_against_tfp():
+    stddev = np.exp(LOG_ALPHA / 2)
+    best = tfd.Normal(np.float64(0), np.hypot(1.0, stddev))
+    expected = tfd.kl_divergence(tfd.Normal(np.ones(41), stddev), best)
+    # In single precision log(θ²) − φ is off by 10⁻⁷ of φ
+    np.testing.assert_allclose(kl("ard", np.ones(41), stddev), expected, rtol=3e-6)
+
+
+@pytest.mark.parametrize("df", [1e-8, 0.01, 1.0, 5.0, 100.0])
+@pytest.mark.parametrize("scale", [0.1, 1.0])
+@pytest.mark.parametrize("mean", [0.0, 1e-3, 0.05, 3.0])
+def test_student_t_against_quadrature(df, scale, mean):
+    log_variance = LOG_ALPHA[::4] + math.log((mean or 0.05) ** 2)
+    stddev = np.exp(log_variance / 2)
+
+    def divergence(each):
+        # scipy's logpdf overflows for tiny df: the formula, at double precision
+        a = scale * math.sqrt(df)
+        log_normalizer = (
+            math.lgamma((df + 1) / 2)
+            - math.lgamma(df / 2)
+            - math.log(math.pi) / 2
+            - math.log(a)
+        )
+        cross = gaussian_integral(lambda w: math.log1p((w / a) ** 2), mean, each)
+        entropy = 0.5 * math.log(2 * math.pi * math.e) + math.log(each)
+        return (df + 1) / 2 * cross - log_normalizer - entropy
+
+    expected = [divergence(each) for each in stddev]
+    actual = kl(priors.StudentT(df, scale), np.full(len(stddev), mean), stddev)
+    np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_student_t_against_tfp():
+    p = tfd.StudentT(np.float64(3.0), np.float64(0.0), np.float64(0.5))
+    q = tfd.Normal(np.float64(0.3), np.float64(0.7))
+    expected = gaussian_integral(
+        lambda w: float(q.log_prob(w) - p.log_prob(w)), 0.3, 0.7
+    )
+    np.testing.assert_allclose(kl(priors.StudentT(3, 0.5), 0.3, 0.7), expected, 1e-5)
+
+
+def test_student_t_monte_carlo_is_unbiased(seed):
+    theta = np.full((20_000, 2), [0.3, 0.0], "float32")
+    phi = np.full((20_000, 2), [-1.0, 1.0], "float32")
+    draws = priors.StudentT(2.0, method="monte_carlo").kl(
+        posteriors.Additive(), theta, phi, SeedGenerator(seed)
+    )
+    exact = priors.StudentT(2.0).kl(posteriors.Additive(), theta[0], phi[0], None)
+    variance = np.var(draws, axis=0)
+    fourth = np.mean((draws - np.mean(draws, axis=0)) ** 4, axis=0)
+    assert_moments(draws, exact, variance, fourth / variance**2)
+
+
+def test_student_t_approaches_log_uniform():
+    stddev = np.exp(LOG_ALPHA / 2)
+    difference = kl(priors.StudentT(1e-12), np.ones(41), stddev) - kl(
+        "log_uniform", np.ones(41), stddev
+    )
+    assert np.ptp(difference) < 2 * 0.01
+
+
+@pytest.mark.parametrize("prior", ["log_uniform", "ard"])
+def test_falls_to_zero(prior):
+    values = kl(prior, np.ones(41), np.exp(LOG_ALPHA / 2))
+    assert np.all(np.diff(values) < 0)
+    assert np.all(values > 0)
+    assert values[-1] < 1e-5
+
+
+@pytest.mark.parametrize("prior", ["log_uniform", "ard"])
+def test_zero_mean_has_no_divergence(prior):
+    theta = np.float32([[0.0, 1.0]])
+    assert priors.get(prior).kl(posteriors.ZeroMean(), theta, None, None) == 0.0
+
+
+@pytest.mark.parametrize("posterior", ["layer_alpha", "neuron_alpha", "weight_alpha"])
+@pytest.mark.parametrize("prior", ["log_uniform", "ard"])
+def test_alpha_posteriors_agree_with_additive(prior, posterior):
+    theta, log_alpha = np.float32([[0.5, -2.0]]), np.float32(0.7)
+    additive = kl(prior, theta, np.exp(log_alpha / 2) * np.abs(theta))
+    alpha = priors.get(prior).kl(posteriors.get(posterior), theta, log_alpha, None)
+    np.testing.assert_allclose(alpha * np.ones((1, 2)), additive, rtol=1e-5)
+
+
+@pytest.mark.parametrize("posterior", posteriors.MEMBERS)
+@pytest.mark.parametrize(
+    "prior", ["log_uniform", "ard", "student_t", priors.StudentT(method="monte_carlo")]
+)
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_finite_gradients(prior, posterior, jit_compile):
+    """At a weight of exactly zero, a tiny, a usual and a large one."""
+    posterior = posteriors.get(posterior)
+    theta = tf.constant([[0.0, 1e-20, 0.05, -30.0]])
+    phi = tf.constant([[-20.0, -5.0, 0.0, 20.0]])
+
+    @tf.function(jit_compile=jit_compile)
+    def gradients(seed):
+        with tf.GradientTape() as tape:
+            tape.watch([theta, phi])
+            value = priors.get(prior).kl(posterior, theta, phi, seed=3)
+        zero = tf.UnconnectedGradients.ZERO
+        return value, tape.gradient(value, [theta, phi], unconnected_gradients=zero)
+
+    value, (by_theta, by_phi) = gradients(0)
+    for tensor in (value, by_theta, by_phi):
+        assert np.all(np.isfinite(tensor))
+
+
+def test_gradient_of_log_alpha_is_negative():
+    """The KL divergence pushes α up, to the zero-mean posterior."""
+    for prior in ("log_uniform", "ard"):
+        log_alpha = tf.constant(np.float32(LOG_ALPHA))
+        with tf.GradientTape() as tape:
+            tape.watch(log_alpha)
+            value = priors.get(prior).kl(
+                posteriors.WeightAlpha(), ops.ones(41), log_alpha, None
+            )
+        assert np.all(tape.gradient(value, log_alpha) < 0)
+
+
+@pytest.mark.parametrize("name", ["df", "scale"])
+@pytest.mark.parametrize("value", [0, -1.0, np.inf, np.nan, "1", None])
+def test_student_t_bad_number(name, value):
+    with pytest.raises(ValueError, match=rf"`{name}`.* > 0.*Received: {name}="):
+        priors.StudentT(**{name: value})
+
+
+def test_student_t_bad_method():
+    with pytest.raises(ValueError, match=r"Received: method='exact'"):
+        priors.StudentT(method="exact")

@@ -1,0 +1,268 @@
+"""What every layer does as a Keras layer."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.src.testing import TestCase  # Keras's own checks have no public name
+
+import keras_variance as kv
+from tests.layers.cases import (
+    CASES,
+    ESTIMATORS,
+    NOISE_ESTIMATORS,
+    POSTERIORS,
+    build,
+    inputs,
+    sample,
+)
+from tests.statistics import assert_moments, assert_uncorrelated
+
+
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")  # by Keras's test
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("name", CASES)
+def test_run_layer_test(name, posterior, estimator):
+    case = CASES[name]
+    prior = None if posterior == "zero_mean" else "log_uniform"
+    arguments = {
+        **case.arguments,
+        "posterior": posterior,
+        "estimator": estimator,
+        "prior": prior,
+        "train_size": 100,
+    }
+    shape = (2, *case.input_shape)
+    stock = case.stock(**case.arguments)
+    TestCase().run_layer_test(
+        case.layer,
+        arguments,
+        input_shape=shape,
+        expected_output_shape=stock.compute_output_shape(shape),
+        expected_num_trainable_weights=2 if posterior == "zero_mean" else 3,
+        expected_num_non_trainable_weights=0 if prior is None else 1,
+        expected_num_seed_generators=1,
+        expected_num_losses=0 if prior is None else 1,
+        supports_masking=stock.supports_masking,
+    )
+
+
+@pytest.mark.parametrize(
+    "policy, jit_compile",
+    [("float32", True), ("mixed_float16", False), ("mixed_bfloat16", False)],
+)
+@pytest.mark.parametrize("noise, estimator", NOISE_ESTIMATORS)
+@pytest.mark.parametrize("name", CASES)
+def test_finite_gradients(name, noise, estimator, policy, jit_compile, rng):
+    """For inputs whose squares overflow in half precision, and for zeros."""
+    case = CASES[name]
+    families = {"posterior": "neuron_alpha", "noise": noise, "estimator": estimator}
+    layer = build(case, rng, **families, dtype=policy)
+    x = 300 * inputs(case, rng, rows=3)
+    x[0] = 0
+
+    def step(x):
+        weights = [weight.value for weight in layer.trainable_weights]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x)
+            loss = tf.reduce_mean(tf.cast(outputs, "float32"))
+        return outputs, tape.gradient(loss, [x, *weights])
+
+    step = tf.function(step, jit_compile=True) if jit_compile else step
+    outputs, gradients = step(tf.constant(x))
+    assert outputs.dtype == layer.compute_dtype
+    for tensor in (outputs, *gradients):
+        assert np.all(np.isfinite(tf.cast(tensor, "float32")))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("name", CASES)
+def test_without_variance_is_the_stock_layer(name, estimator, rng):
+    case = CASES[name]
+    layer = build(
+        case, rng, posterior="additive", estimator=estimator, activation="tanh"
+    )
+    layer.phi.assign(np.full(layer.phi.shape, -80.0))
+    stock = case.stock(**case.arguments, activation="tanh")
+    stock.build((None, *case.input_shape))
+    stock.set_weights([layer.kernel, layer.bias])
+    x = inputs(case, rng)
+    np.testing.assert_allclose(layer(x), stock(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv2d_transpose"])
+def test_channels_first(name, estimator, rng):
+    """The same layer, up to the order of axes. (Compiled: the CPU has XLA's only.)"""
+    case = CASES[name]
+    arguments = {"posterior": "neuron_alpha", "estimator": estimator, "seed": 1}
+    if name == "conv2d":  # XLA has no grouped channels-first convolution on CPU
+        case = case._replace(arguments={**case.arguments, "groups": 1})
+    last = build(case, rng, **arguments)
+    first = case.layer(**case.arguments, **arguments, data_format="channels_first")
+    x = inputs(case, rng)
+    call = tf.function(first, jit_compile=True)
+    first.build(np.moveaxis(x, -1, 1).shape)
+    first.set_weights(last.get_weights())
+    if estimator in ("flipout", "weight_sampling"):
+        outputs = call(tf.constant(np.moveaxis(x, -1, 1)))
+        outputs = np.moveaxis(np.asarray(outputs), 1, -1)
+        expected = tf.function(last, jit_compile=True)(tf.constant(x))
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
+    else:  # the noise has the order of the outputs' axes
+        rows = np.tile(x[:1], (2000, *[1] * (x.ndim - 1)))
+        draws = np.moveaxis(call(tf.constant(np.moveaxis(rows, -1, 1))), 1, -1)
+        kernel, variance = last.kernel_mean, np.square(last.kernel_scale)
+        mean = last.linear(x[0:1], kernel)[0] + last.bias
+        assert_moments(draws, mean, last.linear(x[0:1] ** 2, variance)[0])
+
+
+@pytest.mark.parametrize("noise, estimator", NOISE_ESTIMATORS)
+def test_joint_distribution_of_examples(noise, estimator, rng):
+    """Two equal rows of a batch: independent, equal, or uncorrelated."""
+    case = CASES["dense"]
+    layer = build(case, rng, noise=noise, estimator=estimator)
+    row = inputs(case, rng, rows=1)
+    x = np.concatenate([row, row])
+    draw = tf.function(
+        lambda: tf.map_fn(
+            lambda _: layer(x), tf.range(2000), fn_output_signature="float32"
+        )
+    )
+    draws = draw().numpy() - np.asarray(layer.bias)
+    first, second = draws[:, 0], draws[:, 1]
+    if estimator == "weight_sampling":
+        np.testing.assert_array_equal(first, second)
+        return
+    assert_uncorrelated(first, second)
+    assert_uncorrelated(draws[1:, 0], draws[:-1, 0])  # from call to call
+    if estimator != "flipout":
+        variance = np.square(row) @ np.square(layer.kernel)
+        # Squares of independent variables are uncorrelated, too
+        assert_uncorrelated(first**2 - variance, second**2 - variance)
+
+
+def test_flipout_signs_are_constant_in_space(rng):
+    """An example sees one kernel everywhere, as with weight sampling."""
+    layer = kv.VarianceConv2D(3, 1, use_bias=False, estimator="flipout")
+    outputs = np.asarray(layer(np.ones((4, 5, 5, 2), "float32")))
+    np.testing.assert_allclose(
+        outputs, outputs[:, :1, :1] * np.ones((1, 5, 5, 1)), 1e-6
+    )
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_sequences(estimator, rng):
+    """Dense layers take (batch, time, channels), of unknown batch and time."""
+    model = keras.Sequential(
+        [keras.Input((None, 4)), kv.VarianceDense(3, estimator=estimator)]
+    )
+    assert model.output_shape == (None, None, 3)
+    assert model.predict(np.ones((5, 7, 4)), verbose=0).shape == (5, 7, 3)
+
+
+def test_integer_inputs(rng):
+    layer = kv.VarianceDense(3)
+    x = np.arange(8).reshape(2, 4)
+    assert layer(x).dtype == "float32"
+
+
+@pytest.mark.parametrize("policy", ["float16", "float64"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_pure_policies(policy, estimator):
+    layer = kv.VarianceDense(3, posterior="additive", estimator=estimator, dtype=policy)
+    outputs = layer(300 * np.ones((2, 4)))
+    assert outputs.dtype == policy
+    assert np.all(np.isfinite(outputs))
+
+
+@pytest.mark.parametrize("training", [None, False, True])
+def test_draws_in_training_and_in_inference(training):
+    layer = kv.VarianceDense(3)
+    x = np.ones((2, 4), "float32")
+    assert not np.any(
+        np.equal(layer(x, training=training), layer(x, training=training))
+    )
+
+
+def test_seed_repeats_the_noise():
+    x = np.ones((2, 4), "float32")
+    layers = [kv.VarianceDense(3, seed=5, kernel_initializer="ones") for _ in range(2)]
+    for _ in range(2):
+        np.testing.assert_array_equal(layers[0](x), layers[1](x))
+
+
+def test_held_layer_repeats_its_sample():
+    """One weight sample for a whole episode, here of two rows, and its gradient."""
+    layer = kv.VarianceDense(3, estimator="weight_sampling", use_bias=False)
+    x = np.float32([[1, 2, 3, 4], [4, 3, 2, 1]])
+    layer.build(x.shape)
+    layer.seed_generator.hold()
+    episode = np.concatenate([layer(x[:1]), layer(x[1:])])
+    np.testing.assert_allclose(layer(x), episode, rtol=1e-5)
+    layer.seed_generator.release()
+    assert not np.any(np.equal(layer(x), episode))
+
+
+def test_arguments_of_the_stock_layer(rng):
+    layer = kv.VarianceDense(
+        3,
+        "relu",
+        kernel_initializer="ones",
+        kernel_constraint="non_neg",
+        kernel_regularizer="l2",
+        bias_initializer="ones",
+        name="stochastic",
+    )
+    outputs = layer(np.ones((2, 4)))
+    assert layer.name == "stochastic"
+    assert np.all(outputs >= 0)
+    np.testing.assert_allclose(layer.losses[0], 0.01 * 12, rtol=1e-6)
+    np.testing.assert_array_equal(layer.bias, np.ones(3))
+    assert isinstance(layer.kernel.constraint, keras.constraints.NonNeg)
+
+
+@pytest.mark.parametrize("noise", kv.noises.MEMBERS)
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_posterior_distribution(posterior, noise, rng):
+    layer = build(CASES["conv2d"], rng, posterior=posterior, noise=noise)
+    distribution = layer.posterior_distribution()
+    mean = layer.kernel_mean
+    mean = np.zeros(layer.kernel.shape) if mean is None else mean
+    np.testing.assert_allclose(distribution.mean(), mean, atol=1e-6)
+    variance = np.square(layer.kernel_scale)
+    np.testing.assert_allclose(distribution.variance(), variance, rtol=1e-4)
+
+
+def test_config_round_trip():
+    layer = kv.VarianceDense(
+        3,
+        posterior=kv.posteriors.NeuronAlpha(initial_log_alpha=-2),
+        estimator="flipout",
+        prior=kv.priors.StudentT(2.0, method="monte_carlo"),
+        train_size=np.int64(100),
+        kl_weight=0.5,
+        seed=3,
+    )
+    config = keras.saving.serialize_keras_object(layer)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert keras.saving.serialize_keras_object(copy) == config
+    assert repr(copy.prior) == "StudentT(df=2.0, scale=1.0, method='monte_carlo')"
+    assert repr(copy.posterior) == "NeuronAlpha(initial_log_alpha=-2)"
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have")  # nor has Keras
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_quantization_passes_over_variance_layers(mode):
+    model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(3)])
+    with pytest.warns(UserWarning, match="draws its kernel"):
+        model.quantize(mode)
+    assert model.predict(np.ones((2, 4)), verbose=0).shape == (2, 3)
+
+
+def test_no_lora():
+    layer = kv.VarianceDense(3, lora_rank=2)
+    with pytest.raises(NotImplementedError, match="no LoRA"):
+        layer.build((None, 4))

@@ -1,0 +1,111 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_variance as kv
+from keras_variance.random import BLOCK, SeedGenerator, Stream
+
+
+def normal(generator):
+    return keras.random.normal((4,), seed=generator)
+
+
+def compiled(generator, jit_compile):
+    return tf.function(lambda: normal(generator), jit_compile=jit_compile)
+
+
+def test_first_replica_draws_what_the_stock_generator_draws():
+    ours, stock = SeedGenerator(7), keras.random.SeedGenerator(7)
+    np.testing.assert_array_equal(normal(ours), normal(stock))
+
+
+def test_seeds_are_repeatable_and_distinct():
+    generator, same, other = SeedGenerator(7), SeedGenerator(7), SeedGenerator(8)
+    seeds = [tuple(np.asarray(generator.next())) for _ in range(5)]
+    assert seeds == [tuple(np.asarray(same.next())) for _ in range(5)]
+    assert len({*seeds, tuple(np.asarray(other.next()))}) == 6
+
+
+@pytest.mark.parametrize("mode", ["eager", "compiled", "xla"])
+def test_hold_and_release(mode):
+    generator = SeedGenerator(7)
+    draw = {
+        "eager": lambda: normal(generator),
+        "compiled": compiled(generator, False),
+        "xla": compiled(generator, True),
+    }[mode]
+    before = np.asarray(draw())
+    generator.hold()
+    held = [np.asarray(draw()) for _ in range(3)]
+    generator.release()
+    after = [np.asarray(draw()) for _ in range(2)]
+    np.testing.assert_array_equal(held[0], held[1])
+    np.testing.assert_array_equal(held[0], held[2])
+    distinct = {tuple(each) for each in (before, held[0], *after)}
+    assert len(distinct) == 4
+
+
+def test_hold_inside_a_compiled_function():
+    generator = SeedGenerator(7)
+
+    @tf.function
+    def episode():
+        generator.hold()
+        draws = normal(generator), normal(generator)
+        generator.release()
+        return *draws, normal(generator)
+
+    first, second, third = episode()
+    np.testing.assert_array_equal(first, second)
+    assert not np.any(np.equal(second, third))
+    assert not np.any(np.equal(third, episode()[0]))
+
+
+def test_streams_of_successive_calls_do_not_meet():
+    generator = SeedGenerator(7)
+    calls = [Stream(generator.next()) for _ in range(2)]
+    seeds = [tuple(np.asarray(call.next())) for call in calls for _ in range(BLOCK)]
+    assert len(set(seeds)) == 2 * BLOCK
+
+
+def replicas(function):
+    """What `function` returns on each of two replicas, compiled."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        generators = SeedGenerator(7), keras.random.SeedGenerator(7)
+    run = tf.function(lambda: strategy.run(function, args=generators))
+    return lambda: [
+        [np.asarray(each) for each in result.values] for result in run()
+    ], generators
+
+
+def test_replicas_draw_different_noise():
+    draw, (generator, _) = replicas(lambda ours, stock: (normal(ours), normal(stock)))
+    for _ in range(2):
+        ours, stock = draw()
+        assert not np.any(ours[0] == ours[1])
+        np.testing.assert_array_equal(stock[0], stock[1])  # why ours is needed
+        np.testing.assert_array_equal(ours[0].shape, (4,))
+    generator.hold()
+    first, second = draw()[0], draw()[0]
+    generator.release()
+    np.testing.assert_array_equal(first, second)
+    assert not np.any(np.equal(first, draw()[0]))
+
+
+def test_layers_draw_different_noise_on_each_replica():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        layer = kv.VarianceDense(3)
+        layer.build((None, 2))
+    run = tf.function(lambda: strategy.run(lambda: layer(tf.ones((1, 2)))))
+    first, second = run().values
+    assert not np.any(np.equal(first, second))
+
+
+def test_bad_seed():
+    with pytest.raises(
+        ValueError, match=r"`seed` must be an integer. Received: seed=a"
+    ):
+        SeedGenerator("a")
