@@ -141,5 +141,5 @@ def test_without_prior():
     layer(np.ones((2, 4)))
     assert layer.losses == []
     assert layer.kl_weight is None
-    with pytest.raises(ValueError, match="has no prior. Received: prior=None"):
+    with pytest.raises(ValueError, match=r"has no prior. Received: prior=None"):
         layer.kl_divergence()

@@ -126,12 +126,7 @@ def test_joint_distribution_of_examples(noise, estimator, rng):
     layer = build(case, rng, noise=noise, estimator=estimator)
     row = inputs(case, rng, rows=1)
     x = np.concatenate([row, row])
-    draw = tf.function(
-        lambda: tf.map_fn(
-            lambda _: layer(x), tf.range(2000), fn_output_signature="float32"
-        )
-    )
-    draws = draw().numpy() - np.asarray(layer.bias)
+    draws = sample(layer, x, 2000) - np.asarray(layer.bias)
     first, second = draws[:, 0], draws[:, 1]
     if estimator == "weight_sampling":
         np.testing.assert_array_equal(first, second)
