@@ -1,5 +1,7 @@
 """`VarianceLayer`: what makes a stock Keras layer stochastic."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -60,13 +62,13 @@ class VarianceLayer:
     def __init__(
         self,
         *args,
-        posterior="zero_mean",
-        noise="gaussian",
-        estimator=None,
-        prior=None,
-        train_size=None,
-        kl_weight=1.0,
-        seed=None,
+        posterior: str | dict | posteriors.Posterior = "zero_mean",
+        noise: str | dict | noises.Noise = "gaussian",
+        estimator: str | dict | estimators.Estimator | None = None,
+        prior: str | dict | priors.Prior | None = None,
+        train_size: float | None = None,
+        kl_weight: float = 1.0,
+        seed: int | None = None,
         **kwargs,
     ):
         posterior = posteriors.get(posterior)
@@ -186,8 +188,8 @@ class VarianceLayer:
             )
         seed = seed or self.seed_generator
         kl = self.prior.kl(self.posterior, *self._parameters(), seed)
-        shared_by = ops.size(self.kernel) / ops.size(kl)
-        return ops.sum(kl) * ops.cast(shared_by, kl.dtype)
+        weights_per_entry = math.prod(self.kernel.shape) / math.prod(kl.shape)
+        return weights_per_entry * ops.sum(kl)
 
     def posterior_distribution(self):
         """The weights' posterior as a `tensorflow_probability` distribution.
