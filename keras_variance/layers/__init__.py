@@ -1,4 +1,4 @@
-from keras_variance.layers.base import VarianceLayer
+from keras_variance.layers.base import VarianceLayer, variance_layers
 from keras_variance.layers.conv import (
     VarianceConv1D,
     VarianceConv2D,
@@ -16,4 +16,5 @@ __all__ = [
     "VarianceDense",
     "VarianceDepthwiseConv2D",
     "VarianceLayer",
+    "variance_layers",
 ]

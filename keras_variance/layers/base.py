@@ -252,3 +252,10 @@ def _check_prior(prior, noise, train_size):
             "(not of a batch): the KL divergence is divided by it. "
             f"Received: prior={prior!r}, train_size=None"
         )
+
+
+def variance_layers(model) -> list[VarianceLayer]:
+    """The variance layers of a model (or layer), nested ones too, each once."""
+    # Keras has no public way to see the layers inside of layers that are no models.
+    layers = model._flatten_layers()
+    return [layer for layer in layers if isinstance(layer, VarianceLayer)]

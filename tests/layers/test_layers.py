@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras.src.testing import TestCase  # Keras's own checks have no public name
 
 import keras_variance as kv
+from keras_variance.layers import variance_layers
 from tests.layers.cases import (
     CASES,
     ESTIMATORS,
@@ -261,3 +262,15 @@ def test_no_lora():
     layer = kv.VarianceDense(3, lora_rank=2)
     with pytest.raises(NotImplementedError, match="no LoRA"):
         layer.build((None, 4))
+
+
+def test_variance_layers_of_a_model():
+    shared, nested = kv.VarianceDense(3), kv.VarianceDense(3)
+    x = keras.Input((3,))
+    inner = keras.Sequential([shared, keras.layers.ReLU(), nested])
+    times = keras.layers.TimeDistributed(kv.VarianceDense(2))
+    outputs = times(keras.layers.Reshape((1, 3))(inner(inner(shared(x)))))
+    model = keras.Model(x, outputs)
+    assert set(variance_layers(model)) == {shared, nested, times.layer}
+    assert len(variance_layers(model)) == 3
+    assert variance_layers(shared) == [shared]
