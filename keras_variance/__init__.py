@@ -1,7 +1,17 @@
 """Stochastic layers for Keras 3 whose information lives in the variance."""
 
-from keras_variance import estimators, random
+from keras_variance import callbacks, estimators, random, transforms
 from keras_variance.distributions import noises, posteriors, priors
+from keras_variance.inference import (
+    ELBO,
+    LayerStatistics,
+    Prediction,
+    elbo,
+    layer_statistics,
+    mc_predict,
+    metrics,
+    summary,
+)
 from keras_variance.layers import (
     VarianceConv1D,
     VarianceConv2D,
@@ -14,6 +24,9 @@ from keras_variance.layers import (
 from keras_variance.version import __version__
 
 __all__ = [
+    "ELBO",
+    "LayerStatistics",
+    "Prediction",
     "VarianceConv1D",
     "VarianceConv2D",
     "VarianceConv2DTranspose",
@@ -22,9 +35,16 @@ __all__ = [
     "VarianceDepthwiseConv2D",
     "VarianceLayer",
     "__version__",
+    "callbacks",
+    "elbo",
     "estimators",
+    "layer_statistics",
+    "mc_predict",
+    "metrics",
     "noises",
     "posteriors",
     "priors",
     "random",
+    "summary",
+    "transforms",
 ]

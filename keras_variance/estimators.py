@@ -1,9 +1,7 @@
-"""Estimators: how a layer draws its output.
+"""Estimators: how a layer draws its output."""
 
-A layer computes y = linear(x, w) with random weights w = mean + scale · noise.
-An estimator sees the layer only as the function `linear`, which is linear in
-the inputs and in the kernel.
-"""
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -11,6 +9,45 @@ from keras import ops
 from keras_variance import arguments
 from keras_variance.distributions import noises
 from keras_variance.distributions.posteriors import TINY
+
+
+class RandomLinear(NamedTuple):
+    """y = linear(x, w) with random weights w = mean + scale · noise.
+
+    All that an estimator sees of a layer.
+    """
+
+    linear: Callable  # (inputs, kernel), linear in both
+    mean: Any  # of the weights, a tensor; None stands for 0
+    scale: Any  # their standard deviations, up to sign, a tensor
+    noise: noises.Noise
+    channel_axis: int = -1  # of the channels in inputs and outputs
+
+    def sample_kernel(self, seed):
+        """One draw of `scale · noise`, a kernel."""
+        noise = self.noise.sample(ops.shape(self.scale), self.scale.dtype, seed)
+        return self.scale * noise
+
+    def apply(self, inputs, kernel):
+        """`linear`, computed in the dtype of `inputs`."""
+        return self.linear(inputs, ops.cast(kernel, inputs.dtype))
+
+    def add_mean(self, inputs, deviation):
+        """`linear(inputs, mean) + deviation`, in the dtype of `inputs`."""
+        deviation = ops.cast(deviation, inputs.dtype)
+        if self.mean is None:
+            return deviation
+        return self.apply(inputs, self.mean) + deviation
+
+    def stddev(self, inputs):
+        """Standard deviations of the outputs, √linear(x², scale²).
+
+        In single precision at least: the square of an input may overflow in
+        half precision.
+        """
+        x = ops.cast(inputs, self.scale.dtype)
+        variance = self.linear(ops.square(x), ops.square(self.scale))
+        return ops.sqrt(variance + TINY)  # + TINY: a finite gradient at 0
 
 
 class Estimator(arguments.Member):
@@ -21,22 +58,41 @@ class Estimator(arguments.Member):
     def check(self, noise):
         """Raise ValueError if weights with this noise can't be drawn so."""
 
-    def __call__(self, linear, inputs, mean, scale, noise, seed, channel_axis=-1):
+    def __call__(self, layer, inputs, seed):
         """Draw the outputs of a layer.
 
         Args:
-            linear: Function of (inputs, kernel).
+            layer: A `RandomLinear`.
             inputs: Tensor, (batch, …).
-            mean: Means of the weights, a tensor; None stands for 0.
-            scale: Their standard deviations, up to sign, a tensor.
-            noise: A `Noise`.
-            seed: A `keras.random.SeedGenerator` for this call alone.
-            channel_axis: Axis of the channels in inputs and outputs.
+            seed: A `random.Stream`, the seeds of this call.
 
         Returns:
-            Tensor of the dtype of `inputs`.
+            Tensor, (batch, …), of the dtype of `inputs`.
         """
         raise NotImplementedError
+
+    def ensemble(self, layer, inputs, seed, samples, repeats=1, shared_noise=True):
+        """Draw `samples` independent outputs for each example.
+
+        Args:
+            layer, seed: As for a call.
+            inputs: Tensor, (batch · repeats, …): a layer that follows another
+                stochastic one has `repeats = samples` inputs for an example,
+                sample by sample; the first one has `repeats = 1`.
+            samples: Integer, the number of samples.
+            shared_noise: Whether sample k has the same noise for every example.
+
+        Returns:
+            Tensor, (batch · samples, …).
+        """
+        inputs = split(inputs, repeats)
+
+        def draw(k):
+            x = ops.take(inputs, k if repeats > 1 else 0, axis=1)
+            return self(layer, x, seed.of_sample(k))
+
+        outputs = ops.map(draw, ops.arange(samples))
+        return merge(ops.moveaxis(outputs, 0, 1))
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -46,18 +102,26 @@ class MomentMatching(Estimator):
     The output's own mean and variance, exactly, with Gaussian noise drawn
     independently for every entry of the output. For non-Gaussian noise the
     shape of the distribution is an approximation by the central limit theorem
-    ("fast dropout"). The second moment is computed in single precision at
-    least: the square of an input may overflow in half precision.
+    ("fast dropout").
 
     Reference: Fast dropout training (Wang & Manning, ICML 2013).
     """
 
-    def __call__(self, linear, inputs, mean, scale, noise, seed, channel_axis=-1):
-        x = ops.cast(inputs, scale.dtype)
-        variance = linear(ops.square(x), ops.square(scale))
-        stddev = ops.sqrt(variance + TINY)  # + TINY: the gradient at 0
+    def __call__(self, layer, inputs, seed):
+        stddev = layer.stddev(inputs)
         normal = noises.Gaussian().sample(ops.shape(stddev), stddev.dtype, seed)
-        return _shift(linear, inputs, mean, stddev * normal)
+        return layer.add_mean(inputs, stddev * normal)
+
+    def ensemble(self, layer, inputs, seed, samples, repeats=1, shared_noise=True):
+        # The moments of an input are computed once for all samples of it
+        stddev = split(layer.stddev(inputs), repeats)
+        batch, _, *rest = ops.shape(stddev)
+        shape = (1 if shared_noise else batch, samples, *rest)
+        normal = noises.Gaussian().sample(shape, stddev.dtype, seed)
+        outputs = ops.cast(stddev * normal, inputs.dtype)
+        if layer.mean is not None:
+            outputs += split(layer.apply(inputs, layer.mean), repeats)
+        return merge(outputs)
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -79,6 +143,21 @@ class LocalReparameterization(MomentMatching):
 
 
 @keras.saving.register_keras_serializable("keras_variance")
+class WeightSampling(Estimator):
+    """y = linear(x, mean + scale · ε): one draw of the weights for the batch.
+
+    Reference: Weight Uncertainty in Neural Networks
+    (https://arxiv.org/abs/1505.05424), section 3.
+    """
+
+    def __call__(self, layer, inputs, seed):
+        kernel = layer.sample_kernel(seed)
+        if layer.mean is not None:
+            kernel += layer.mean
+        return layer.apply(inputs, kernel)
+
+
+@keras.saving.register_keras_serializable("keras_variance")
 class Flipout(Estimator):
     """y = linear(x, mean) + r ∘ linear(s ∘ x, scale · ε).
 
@@ -89,34 +168,29 @@ class Flipout(Estimator):
     Reference: Flipout (https://arxiv.org/abs/1803.04386), equation 4.
     """
 
-    def __call__(self, linear, inputs, mean, scale, noise, seed, channel_axis=-1):
-        kernel = scale * noise.sample(ops.shape(scale), scale.dtype, seed)
-        flipped = inputs * _signs(inputs, channel_axis, seed)
-        outputs = linear(flipped, ops.cast(kernel, inputs.dtype))
-        outputs *= _signs(outputs, channel_axis, seed)
-        return _shift(linear, inputs, mean, outputs)
+    def __call__(self, layer, inputs, seed):
+        kernel = layer.sample_kernel(seed)
+        flipped = inputs * _signs(inputs, layer.channel_axis, seed)
+        outputs = layer.apply(flipped, kernel)
+        outputs *= _signs(outputs, layer.channel_axis, seed)
+        return layer.add_mean(inputs, outputs)
+
+    def ensemble(self, layer, inputs, seed, samples, repeats=1, shared_noise=True):
+        # Where all examples of a sample share its kernel there is nothing to flip
+        each = WeightSampling() if shared_noise else super()
+        return each.ensemble(layer, inputs, seed, samples, repeats)
 
 
-@keras.saving.register_keras_serializable("keras_variance")
-class WeightSampling(Estimator):
-    """y = linear(x, mean + scale · ε): one draw of the weights for the batch.
-
-    Reference: Weight Uncertainty in Neural Networks
-    (https://arxiv.org/abs/1505.05424), section 3.
-    """
-
-    def __call__(self, linear, inputs, mean, scale, noise, seed, channel_axis=-1):
-        kernel = scale * noise.sample(ops.shape(scale), scale.dtype, seed)
-        kernel = kernel if mean is None else mean + kernel
-        return linear(inputs, ops.cast(kernel, inputs.dtype))
+def split(x, samples):
+    """(batch · samples, …) to (batch, samples, …)."""
+    rows, *rest = ops.shape(x)
+    return ops.reshape(x, (rows // samples, samples, *rest))
 
 
-def _shift(linear, inputs, mean, outputs):
-    """`outputs + linear(inputs, mean)`, in the dtype of `inputs`."""
-    outputs = ops.cast(outputs, inputs.dtype)
-    if mean is None:
-        return outputs
-    return linear(inputs, ops.cast(mean, inputs.dtype)) + outputs
+def merge(x):
+    """(batch, samples, …) to (batch · samples, …)."""
+    batch, samples, *rest = ops.shape(x)
+    return ops.reshape(x, (batch * samples, *rest))
 
 
 def _signs(x, channel_axis, seed):

@@ -5,8 +5,10 @@ from keras import ops
 
 # Seeds that one `next()` sets apart: what a layer may use in a call.
 BLOCK = 64
-# Distance of the replicas' keys: a prime, far larger than any replica count.
+# Distances of the keys of replicas, and of samples: primes, far larger than the
+# number of either, and a sample's far from any multiple of a replica's.
 REPLICA_STRIDE = 1_000_003
+SAMPLE_STRIDE = 7_368_787
 
 
 class SeedGenerator(keras.random.SeedGenerator):
@@ -78,6 +80,13 @@ class Stream(keras.random.SeedGenerator):
         seed = self._seed
         self._seed = seed + _like(seed, 0, 1)
         return seed
+
+    def of_sample(self, index):
+        """The stream of one sample of many, `index` an integer tensor."""
+        start = self._seed
+        return Stream(
+            start + ops.cast(index, start.dtype) * _like(start, SAMPLE_STRIDE, 0)
+        )
 
 
 def _like(tensor, *values):

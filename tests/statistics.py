@@ -41,3 +41,19 @@ def assert_uncorrelated(x, y):
     z = product.mean(axis=0) / (product.std(axis=0) / np.sqrt(len(product)))
     limit = threshold(z.size)
     assert np.abs(z).max() < limit, f"|z| = {np.abs(z).max():.1f} > {limit:.1f}"
+
+
+def assert_same_moments(x, y):
+    """Assert that two arrays of draws, (draws, …), have equal means and variances."""
+    x, y = np.asarray(x, "float64"), np.asarray(y, "float64")
+    limit = threshold(2 * x[0].size)
+    for name, a, b in (
+        ("mean", x, y),
+        ("variance", (x - x.mean(axis=0)) ** 2, (y - y.mean(axis=0)) ** 2),
+    ):
+        error = np.sqrt(a.var(axis=0) / len(a) + b.var(axis=0) / len(b))
+        difference = np.abs(a.mean(axis=0) - b.mean(axis=0))
+        # Constants agree up to rounding
+        tolerance = 1e-5 * (1 + np.abs(b.mean(axis=0)))
+        z = np.maximum(difference - tolerance, 0) / (error + 1e-12)
+        assert z.max() < limit, f"{name}: |z| = {z.max():.1f} > {limit:.1f}"

@@ -132,25 +132,32 @@ class VarianceLayer:
 
     def call(self, inputs):
         seed = Stream(self.seed_generator.next())
-        outputs = self.estimator(
-            self.linear,
-            ops.cast(inputs, self.compute_dtype),
-            self.kernel_mean,
-            self.kernel_scale,
-            self.noise,
-            seed=seed,
-            channel_axis=self.channel_axis,
-        )
+        inputs = ops.cast(inputs, self.compute_dtype)
+        outputs = self.estimator(self.random_linear(), inputs, seed)
         # A layer that is called twice in a model adds its KL divergence once.
         if self.prior and not any(loss is self._kl_loss for loss in self.losses):
             kl = self.kl_divergence(seed)
             self._kl_loss = self.kl_weight * kl / self.train_size
             self.add_loss(self._kl_loss)
+        return self.activate(outputs)
+
+    def activate(self, outputs):
+        """What follows `linear`: the bias and the activation."""
         if self.bias is not None:
             shape = [1] * len(outputs.shape)
             shape[self.channel_axis] = -1
             outputs += ops.cast(ops.reshape(self.bias, shape), outputs.dtype)
         return outputs if self.activation is None else self.activation(outputs)
+
+    def random_linear(self) -> estimators.RandomLinear:
+        """The layer as its estimator sees it."""
+        return estimators.RandomLinear(
+            self.linear,
+            self.kernel_mean,
+            self.kernel_scale,
+            self.noise,
+            self.channel_axis,
+        )
 
     @property
     def channel_axis(self):
@@ -255,7 +262,17 @@ def _check_prior(prior, noise, train_size):
 
 
 def variance_layers(model) -> list[VarianceLayer]:
-    """The variance layers of a model (or layer), nested ones too, each once."""
-    # Keras has no public way to see the layers inside of layers that are no models.
-    layers = model._flatten_layers()
-    return [layer for layer in layers if isinstance(layer, VarianceLayer)]
+    """The variance layers of a model (or layer), nested ones too, each once,
+    in the order in which they were added."""
+    found = {}
+
+    def visit(layer):
+        if isinstance(layer, VarianceLayer):
+            found[id(layer)] = layer
+        # Keras has no public way to see the layers inside of layers that are no
+        # models; its own walk through all of them does not keep their order.
+        for each in layer._flatten_layers(include_self=False, recursive=False):
+            visit(each)
+
+    visit(model)
+    return list(found.values())

@@ -1,0 +1,4 @@
+from keras_variance.callbacks.kl_annealing import KLAnnealing
+from keras_variance.callbacks.mc_predict import MCPredict
+
+__all__ = ["KLAnnealing", "MCPredict"]

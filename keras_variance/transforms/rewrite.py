@@ -1,0 +1,160 @@
+"""The one place that walks a model."""
+
+import dataclasses
+from typing import Any
+
+import keras
+from keras import tree
+
+# `Functional` has no public name.
+from keras.src.models.functional import Functional
+
+from keras_variance.layers import variance_layers
+
+
+def rewrite(model, call, finish=lambda value: value, walk=variance_layers):
+    """A Keras model made of another, with which it shares its layers.
+
+    Each operation is called through `call`, in the order of the model. What
+    flows between them is what `call` returns, which need not be a tensor: an
+    object stands for it, such as a sample or a pair of moments. Nested models that
+    `walk` chooses are walked too, others are handed to `call` whole.
+
+    Args:
+        model: A built Sequential or Functional model.
+        call: Function of (operation, *args, **kwargs), the arguments those of
+            the operation's call.
+        finish: Function that makes an output tensor of what `call` returned.
+        walk: Function of a nested model that is true if it is to be walked, by
+            default where it has variance layers.
+
+    Returns:
+        A Functional model with the inputs of `model`.
+
+    Raises:
+        ValueError: If the model is neither, or not built.
+    """
+    inputs = tree.map_structure(_new_input, functional(model).input)
+    outputs = tree.map_structure(finish, _run(model, inputs, call, walk))
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def is_functional(model) -> bool:
+    """Whether `rewrite` can walk the model."""
+    return isinstance(model, Functional | keras.Sequential)
+
+
+def functional(model):
+    """The Functional form of a model, on the same layers."""
+    if not is_functional(model):
+        raise ValueError(
+            "Expected a Sequential or a Functional model: the layers of a subclassed "
+            f"model can't be seen. Received: model={model}"
+        )
+    if isinstance(model, Functional):
+        return model
+    if not model.built:
+        raise ValueError(
+            "Expected a model that is built: give it a `keras.Input`, or call it on "
+            f"data. Received: model={model}"
+        )
+    inputs, outputs = (
+        x[0] if len(x) == 1 else x for x in (model.inputs, model.outputs)
+    )
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def find_variance_layers(model):
+    """The variance layers of a model; ValueError if there is none."""
+    layers = variance_layers(model)
+    if not layers:
+        raise ValueError(
+            "Expected a model with variance layers (see "
+            f"`keras_variance.transforms.from_deterministic`). Received: model={model}"
+        )
+    return layers
+
+
+def _run(model, inputs, call, walk):
+    def call_or_walk(operation, *args, **kwargs):
+        if is_functional(operation) and walk(operation):
+            return _run(operation, args[0], call, walk)
+        return call(operation, *args, **kwargs)
+
+    # What `keras.models.clone_model` is made of: that function itself takes only
+    # tensors as inputs, and so can't walk a nested model with other values.
+    return functional(model)._run_through_graph(inputs, call_fn=call_or_walk)
+
+
+def _new_input(tensor):
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+
+
+def split_prefix(model):
+    """What comes before the first variance layers, and the rest.
+
+    Args:
+        model: A built model with variance layers.
+
+    Returns:
+        Two models, `prefix` and `suffix`: `suffix(prefix(x))` is `model(x)`, and
+        `prefix` is deterministic.
+    """
+    boundary = {}
+
+    def cross(value):
+        if isinstance(value, keras.KerasTensor):
+            boundary[id(value)] = value
+        return value.tensor if isinstance(value, _Behind) else value
+
+    def call(operation, *args, **kwargs):
+        behind = any(isinstance(each, _Behind) for each in tree.flatten((args, kwargs)))
+        if isinstance(operation, keras.Layer) and variance_layers(operation):
+            behind = True
+        if not behind:
+            return operation(*args, **kwargs)
+        args, kwargs = tree.map_structure(cross, (args, kwargs))
+        return tree.map_structure(_Behind, operation(*args, **kwargs))
+
+    def finish(value):
+        # A deterministic output: Keras tells it from the boundary by an operation
+        is_boundary = isinstance(value, keras.KerasTensor)
+        return keras.layers.Identity()(cross(value)) if is_boundary else cross(value)
+
+    whole = rewrite(model, call, finish)
+    prefix = keras.Model(whole.input, list(boundary.values()), name="prefix")
+    return prefix, keras.Model(list(boundary.values()), whole.output, name=model.name)
+
+
+@dataclasses.dataclass
+class _Behind:
+    """What flows behind the first variance layer."""
+
+    tensor: Any
+
+
+class View(keras.Layer):
+    """A variance layer, called in another way: the base of a transform's layers.
+
+    Args:
+        layer: The `VarianceLayer`, shared with the source.
+    """
+
+    def __init__(self, layer, **kwargs):
+        kwargs = {"name": layer.name, "dtype": layer.dtype_policy, **kwargs}
+        super().__init__(**kwargs)
+        self.layer = layer
+        self.supports_masking = layer.supports_masking
+
+    def build(self, input_shape):
+        if not self.layer.built:
+            self.layer.build(input_shape)
+
+    def get_config(self):
+        layer = keras.saving.serialize_keras_object(self.layer)
+        return {**super().get_config(), "layer": layer}
+
+    @classmethod
+    def from_config(cls, config):
+        layer = keras.saving.deserialize_keras_object(config["layer"])
+        return super().from_config({**config, "layer": layer})

@@ -1,0 +1,152 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_variance as kv
+from keras_variance.inference import predict
+from tests.transforms.models import ALL, new
+
+SAMPLES = [1, 7, 20, 45, 60]  # of a part of a chunk, a chunk, several, and a rest
+
+
+def entropy(p):
+    return -np.sum(p * np.log(p), axis=-1)
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("samples", SAMPLES)
+def test_streaming_equals_brute_force(samples, rng, monkeypatch):
+    """On the samples that the chunks drew, which are recorded."""
+    model, x = new("stacked", rng)
+    predictor = predict.MonteCarlo(model, samples, from_logits=True)
+    drawn = []
+    draw = predictor._statistics
+
+    def record(outputs):
+        drawn.append(np.asarray(outputs))
+        return draw(outputs)
+
+    monkeypatch.setattr(predictor, "_statistics", record)
+    keras.config.disable_traceback_filtering()
+    (statistics,) = predictor(x)  # eager: a loop's body runs for each chunk
+    p = softmax(np.concatenate(drawn, axis=1).astype("float64"))
+    assert p.shape == (3, samples, 3)
+    np.testing.assert_allclose(statistics["mean"], p.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        statistics["variance"], p.var(axis=1), rtol=1e-3, atol=1e-7
+    )
+    np.testing.assert_allclose(statistics["entropy"], entropy(p).mean(axis=1), 1e-4)
+
+
+def test_prediction_from_returned_samples(rng):
+    model, x = new("convolutional", rng)
+    result = kv.mc_predict(
+        model, x, 50, from_logits=True, return_samples=True, verbose=0
+    )
+    p = softmax(result.samples * 0 + np.log(result.samples))
+    assert p.shape == (3, 50, 3)
+    np.testing.assert_allclose(result.mean, p.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(result.variance, p.var(axis=1), rtol=1e-3, atol=1e-7)
+    total = entropy(p.mean(axis=1))
+    np.testing.assert_allclose(result.entropy, total, rtol=1e-4)
+    information = total - entropy(p).mean(axis=1)
+    np.testing.assert_allclose(result.mutual_information, information, atol=1e-5)
+    assert np.all(result.mutual_information >= 0)
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"multiple"}))
+def test_every_model(name, rng):
+    model, x = new(name, rng)
+    result = kv.mc_predict(model, x, 45, verbose=0)
+    outputs = np.asarray(model(x))
+    assert result.mean.shape == result.variance.shape == outputs.shape
+    assert result.entropy is None and result.mutual_information is None
+    assert result.samples is None
+
+
+def test_multiple_outputs(rng):
+    model, x = new("multiple", rng)
+    result = kv.mc_predict(model, x, 45, verbose=0)
+    assert set(result) == {"random", "fixed"}
+    np.testing.assert_allclose(result["fixed"].variance, 0, atol=1e-10)
+    assert np.all(result["random"].variance > 0)
+
+
+def test_mean_and_variance_of_a_linear_layer(rng):
+    """Against the exact moments of the outputs."""
+    layer = kv.VarianceDense(3, posterior="layer_alpha")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    x = rng.normal(size=(2, 4)).astype("float32")
+    result = kv.mc_predict(model, x, 20_000, verbose=0)
+    variance = np.square(x) @ np.square(layer.kernel_scale)
+    np.testing.assert_allclose(result.variance, variance, rtol=0.06)  # 6 errors
+    error = (result.mean - x @ np.asarray(layer.kernel)) / np.sqrt(variance / 20_000)
+    assert np.abs(error).max() < 6
+
+
+def test_probabilities_are_recognized(rng):
+    model, x = new("sequential", rng)
+    model.add(keras.layers.Softmax())
+    result = kv.mc_predict(model, x, 20, verbose=0)
+    assert np.all((result.entropy > 0) & (result.entropy <= np.log(3) + 1e-6))
+
+
+def test_binary_logits(rng):
+    model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(1)])
+    result = kv.mc_predict(model, np.ones((2, 4)), 20, from_logits=True, verbose=0)
+    p = np.concatenate([result.mean, 1 - result.mean], axis=-1)
+    np.testing.assert_allclose(result.entropy, entropy(p), rtol=1e-5)
+
+
+def test_seed_repeats_and_leaves_the_model_alone(rng):
+    model, x = new("stacked", rng)
+    states = [np.asarray(layer.seed_generator.state) for layer in model.layers[::2]]
+    first, second = (kv.mc_predict(model, x, 45, seed=3, verbose=0) for _ in range(2))
+    np.testing.assert_array_equal(first.mean, second.mean)
+    for layer, state in zip(model.layers[::2], states, strict=True):
+        np.testing.assert_array_equal(layer.seed_generator.state, state)
+    other = kv.mc_predict(model, x, 45, seed=4, verbose=0)
+    assert not np.any(first.mean == other.mean)
+
+
+class Rows(keras.utils.PyDataset):
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        return self.x[index : index + 1]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "tf.data", "PyDataset"])
+def test_kinds_of_data(kind, rng):
+    model, x = new("sequential", rng)
+    data = {
+        "tensor": lambda: tf.constant(x),
+        "tf.data": lambda: tf.data.Dataset.from_tensor_slices((x, x)).batch(2),
+        "PyDataset": lambda: Rows(x),
+    }[kind]()
+    assert kv.mc_predict(model, data, 20, verbose=0).mean.shape == (3, 3)
+
+
+def test_progress_bar(rng, capsys):
+    model, x = new("sequential", rng)
+    kv.mc_predict(model, x, batch_size=1, verbose=1)
+    assert "3/3" in capsys.readouterr().out
+
+
+def test_bad_input(rng):
+    model, x = new("sequential", rng)
+    with pytest.raises(ValueError, match="Received: samples=0"):
+        kv.mc_predict(model, x, 0)
+    deterministic = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="with variance layers"):
+        kv.mc_predict(deterministic, x)

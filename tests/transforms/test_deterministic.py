@@ -1,0 +1,78 @@
+import keras
+import numpy as np
+import pytest
+
+import keras_variance as kv
+from keras_variance.transforms import from_deterministic
+from tests.layers.cases import CASES, inputs
+
+POSTERIORS = ("layer_alpha", "neuron_alpha", "weight_alpha", "additive")
+
+
+def network():
+    inner = keras.Sequential(
+        [keras.Input((5,)), keras.layers.Dense(5), keras.layers.ReLU()]
+    )
+    x = keras.Input((6, 6, 2))
+    h = keras.layers.Conv2D(3, 3, activation="relu", name="convolution")(x)
+    h = keras.layers.Flatten()(keras.layers.BatchNormalization()(h))
+    h = keras.layers.Dense(5, use_bias=False, name="hidden")(h)
+    return keras.Model(x, keras.layers.Dense(3, name="last")(inner(inner(h)) + h))
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_predictions_stay_close(posterior, rng):
+    model = network()
+    x = rng.normal(size=(20, 6, 6, 2)).astype("float32")
+    result = from_deterministic(model, posterior, prior="log_uniform", train_size=20)
+    layers = kv.layers.variance_layers(result)
+    assert len(layers) == 4
+    np.testing.assert_allclose(np.mean(layers[0].log_alpha), -10, atol=3)
+    expected = np.asarray(model(x))
+    error = np.asarray(result(x)) - expected
+    assert 0 < np.abs(error).max() < 0.1 * np.std(expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_layer(name, rng):
+    case = CASES[name]
+    stock = case.stock(**case.arguments, activation="tanh")
+    model = keras.Sequential([keras.Input(case.input_shape), stock])
+    posterior = kv.posteriors.WeightAlpha(initial_log_alpha=-60)
+    result = from_deterministic(model, posterior)
+    assert type(result.layers[-1]) is case.layer
+    np.testing.assert_array_equal(result.layers[-1].kernel, stock.kernel)
+    x = inputs(case, rng)
+    np.testing.assert_allclose(result(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_chosen_layers():
+    model = network()
+    for layers in (["hidden"], [model.get_layer("hidden")]):
+        result = from_deterministic(model, layers=layers)
+        found = kv.layers.variance_layers(result)
+        assert [layer.name for layer in found] == ["hidden"]
+
+
+def test_trains(rng):
+    model = from_deterministic(network(), prior="ard", train_size=20)
+    model.compile("adam", "mse")
+    model.fit(rng.normal(size=(20, 6, 6, 2)), rng.normal(size=(20, 3)), verbose=0)
+    assert len(model.losses) == 4
+
+
+def test_bad_input():
+    model = network()
+    with pytest.raises(ValueError, match=r"'hidden'.*'last'.*: layers=\['a'\]"):
+        from_deterministic(model, layers=["a"])
+    with pytest.raises(ValueError, match=r"Received: layers=\[\]"):
+        from_deterministic(model, layers=[])
+    with pytest.raises(ValueError, match=r"must have means.*posterior='zero_mean'"):
+        from_deterministic(model, "zero_mean")
+    with pytest.raises(ValueError, match="needs `train_size`"):
+        from_deterministic(model, prior="ard")
+    with pytest.raises(ValueError, match="Sequential or a Functional"):
+        from_deterministic(kv.transforms.ensemble, prior="ard")
+    empty = keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])
+    with pytest.raises(ValueError, match=r"this model: \[\].*Received: layers=None"):
+        from_deterministic(empty)

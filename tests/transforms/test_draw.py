@@ -1,0 +1,60 @@
+import keras
+import numpy as np
+import pytest
+from keras import tree
+
+import keras_variance as kv
+from keras_variance.transforms import draw
+from tests.layers.cases import CASES, POSTERIORS, build, inputs
+from tests.statistics import assert_moments
+from tests.transforms.models import WALKED, new
+
+DRAWS = 400
+
+
+@pytest.mark.parametrize("noise", kv.noises.MEMBERS)
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_kernels_have_the_layers_moments(posterior, noise, rng):
+    layer = build(CASES["dense"], rng, posterior=posterior, noise=noise)
+    model = keras.Sequential([keras.Input((4,)), layer])
+    kernels = [draw(model, seed).layers[-1].kernel for seed in range(DRAWS)]
+    mean = 0.0 if layer.kernel_mean is None else np.asarray(layer.kernel_mean)
+    kurtosis = {"gaussian": 3.0, "bernoulli": 1.0, "uniform": 1.8}[noise]
+    assert_moments(kernels, mean, np.square(layer.kernel_scale), kurtosis)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_layer_becomes_its_stock_layer(name, rng):
+    """Without variance it computes the same."""
+    case = CASES[name]
+    layer = build(case, rng, posterior="additive", activation="tanh")
+    layer.phi.assign(np.full(layer.phi.shape, -80.0))
+    model = keras.Sequential([keras.Input(case.input_shape), layer])
+    drawn = draw(model)
+    assert type(drawn.layers[-1]) is case.stock
+    assert drawn.layers[-1].name == layer.name
+    x = inputs(case, rng)
+    np.testing.assert_allclose(drawn(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WALKED)
+def test_stock_layers_only(name, rng):
+    model, x = new(name, rng)
+    drawn = draw(model, seed=1)
+    assert not kv.layers.variance_layers(drawn)
+    assert not any("keras_variance" in type(each).__module__ for each in drawn.layers)
+    np.testing.assert_array_equal(
+        *(tree.flatten(draw(model, seed=1)(x))[0] for _ in range(2))
+    )
+    other = tree.flatten(draw(model, seed=2)(x))
+    assert any(
+        not np.array_equal(a, b)
+        for a, b in zip(other, tree.flatten(drawn(x)), strict=True)
+    )
+
+
+def test_shared_layer_has_one_draw(rng):
+    model, _ = new("shared", rng)
+    drawn = draw(model)
+    dense = [each for each in drawn.layers if isinstance(each, keras.layers.Dense)]
+    assert len(dense) == 2  # the shared one, called twice, and the last

@@ -1,0 +1,103 @@
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import tree
+
+import keras_variance as kv
+from keras_variance.transforms import propagate_mean, zero_mean
+from tests.layers.cases import CASES, ESTIMATORS, build, inputs
+from tests.statistics import assert_moments, assert_same_moments
+from tests.transforms.models import WALKED, new
+from tests.transforms.test_ensemble import separate_calls
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_mean_of_a_layer(name, rng):
+    """The stock layer with θ as its kernel."""
+    case = CASES[name]
+    layer = build(case, rng, posterior="layer_alpha", activation="tanh")
+    model = keras.Sequential([keras.Input(case.input_shape), layer])
+    stock = case.stock(**case.arguments, activation="tanh")
+    stock.build((None, *case.input_shape))
+    stock.set_weights([layer.kernel, layer.bias])
+    x = inputs(case, rng)
+    np.testing.assert_allclose(propagate_mean(model)(x), stock(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WALKED)
+def test_mean_without_variance_is_the_source(name, rng):
+    model, x = new(name, rng, posterior="additive")
+    for layer in kv.layers.variance_layers(model):
+        layer.phi.assign(np.full(layer.phi.shape, -80.0))
+
+    def check(actual, expected):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+    tree.map_structure(check, propagate_mean(model)(x), model(x))
+
+
+def test_mean_is_deterministic_and_follows_the_source(rng):
+    model, x = new("stacked", rng, posterior="layer_alpha")
+    mean = propagate_mean(model)
+    first = np.asarray(mean(x))
+    np.testing.assert_array_equal(first, mean(x))
+    model.layers[-1].kernel.assign(2 * model.layers[-1].kernel)
+    assert not np.allclose(first, mean(x))
+
+
+def test_mean_of_zero_mean_layers_warns_once(rng):
+    model, x = new("stacked", rng)
+    with pytest.warns(
+        UserWarning, match="do not depend on the layers' inputs"
+    ) as caught:
+        mean = propagate_mean(model)
+    assert len(caught) == 1
+    outputs = np.asarray(mean(x))
+    np.testing.assert_array_equal(outputs, np.broadcast_to(outputs[0], outputs.shape))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        propagate_mean(new("stacked", rng, posterior="additive")[0])
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("name", CASES)
+def test_zero_mean_of_a_layer(name, estimator, rng):
+    """A variance layer with the standard deviations as its θ."""
+    case = CASES[name]
+    layer = build(case, rng, posterior="weight_alpha", estimator=estimator)
+    target = case.layer(**case.arguments, estimator=estimator)
+    target.build((None, *case.input_shape))
+    target.set_weights([layer.kernel_scale, layer.bias])
+    model = keras.Sequential([keras.Input(case.input_shape), layer])
+    x = inputs(case, rng)
+    actual, expected = separate_calls(zero_mean(model), x), separate_calls(target, x)
+    assert_same_moments(actual, expected)
+    if name == "dense":
+        variance = np.square(x) @ np.square(layer.kernel_scale)
+        assert_moments(actual - np.asarray(layer.bias), 0.0, variance)
+
+
+@pytest.mark.parametrize("name", WALKED)
+def test_zero_mean_of_zero_mean_is_the_source(name, rng):
+    model, x = new(name, rng)
+    tree.map_structure(
+        assert_same_moments,
+        separate_calls(zero_mean(model), x),
+        separate_calls(model, x),
+    )
+
+
+@pytest.mark.parametrize("transform", [propagate_mean, zero_mean, kv.transforms.draw])
+def test_bad_models(transform, rng):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match=r"with variance layers.*Received: model="):
+        transform(model)
+    arguments = {"posterior": "additive"}
+    subclassed, _ = new("subclassed", rng, **arguments)
+    with pytest.raises(ValueError, match=r"or a Functional.*Received: model="):
+        transform(subclassed)
+    hidden, _ = new("hidden", rng, **arguments)
+    with pytest.raises(ValueError, match="'time_distributed' has variance layers"):
+        transform(hidden)
