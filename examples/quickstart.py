@@ -83,30 +83,30 @@ def train(model, data, test_data, epochs, batch_size):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    model.fit(*data, batch_size, epochs, validation_data=test_data)
+    compare = kv.callbacks.MCPredict(
+        *test_data,
+        samples=SAMPLES,
+        predictors=("sample", "mean", "ensemble"),
+        metrics=("accuracy",),
+        from_logits=True,
+    )
+    model.fit(*data, batch_size, epochs, callbacks=[compare])
 
 
-def mean_model(model):
-    """The weight scaling rule: stock layers, each weight at its mean."""
-    dense = keras.layers.Dense(500, use_bias=False, kernel_initializer="zeros")
-    stock = build_model(model.input_shape[1:], dense)
-    for target, source in zip(stock.layers, model.layers, strict=True):
-        if not isinstance(source, kv.VarianceLayer):
-            target.set_weights(source.get_weights())
-        elif source.kernel_mean is not None:
-            target.kernel.assign(source.kernel_mean)
-    return stock
-
-
-def predict(model, x, samples):
-    """Class probabilities, averaged over samples of the weights."""
-    logits = [model.predict(x, batch_size=1000, verbose=0) for _ in range(samples)]
-    return np.mean(keras.ops.softmax(np.stack(logits)), axis=0)
-
-
-def accuracy(model, test_data, samples=1):
+def accuracies(model, test_data):
+    """Accuracy of one sample, of the weights' means and of the ensemble."""
     x, y = test_data
-    return np.mean(predict(model, x, samples).argmax(axis=-1) == y)
+    mean = kv.transforms.propagate_mean(model)
+
+    def monte_carlo(samples):
+        return kv.mc_predict(model, x, samples, from_logits=True, verbose=0).mean
+
+    predictions = {
+        "one sample": monte_carlo(1),
+        "mean of the weights": mean.predict(x, verbose=0),
+        f"average of {SAMPLES} samples": monte_carlo(SAMPLES),
+    }
+    return {name: np.mean(p.argmax(axis=-1) == y) for name, p in predictions.items()}
 
 
 def plot_activations(model, test_data, path, neurons=4):
@@ -125,14 +125,10 @@ def plot_activations(model, test_data, path, neurons=4):
     jitter = np.random.default_rng(0).uniform(-0.35, 0.35, len(y))
     for axis, neuron in zip(axes, best, strict=True):
         axis.scatter(stddev[:, neuron], y + jitter, s=4, c=y, cmap="tab10")
-        axis.set(
-            title=f"neuron {neuron}", xlabel="stddev of activation", xlim=(0, None)
-        )
-        axis.set_yticks(range(10))
+        axis.set(title=f"neuron {neuron}", xlabel="stddev of activation")
+        axis.set(xlim=(0, None), yticks=range(10))
     axes[0].set_ylabel("class")
-    figure.suptitle(
-        "A variance layer tells classes apart by the variance of activations"
-    )
+    figure.suptitle("The variance of a neuron's activation tells the classes apart")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -172,11 +168,8 @@ def main(arguments=None):
     reloaded = keras.models.load_model(args.output / "model.keras")
     plot_activations(reloaded, test_data, args.output / "activations.png")
 
-    rows = {
-        "one sample": accuracy(reloaded, test_data),
-        "mean of the weights": accuracy(mean_model(reloaded), test_data),
-        f"average of {SAMPLES} samples": accuracy(reloaded, test_data, SAMPLES),
-    }
+    kv.summary(reloaded)
+    rows = accuracies(reloaded, test_data)
     print(f"\nAccuracy on {len(test_data[0])} held-out rows of {args.dataset}")
     for name, value in rows.items():
         print(f"  {name:<22}{100 * value:6.2f} %")

@@ -1,6 +1,16 @@
-from benchmarks import layer_step
+from benchmarks import ensemble, layer_step
 
 
 def test_layer_step_runs(capsys):
     layer_step.main(["--repeats", "1"])
     assert "zero_mean, flipout" in capsys.readouterr().out
+
+
+def test_ensemble_runs(monkeypatch, capsys):
+    monkeypatch.setattr(ensemble, "ROWS", 10)
+    monkeypatch.setattr(ensemble, "EPOCH_ROWS", 400)
+    ensemble.main(["--repeats", "1", "--epochs", "1"])
+    output = capsys.readouterr().out
+    assert "LeNet-5, all four layers, 10 images" in output
+    assert "Peak memory of mc_predict" in output
+    assert "MCPredict" in output

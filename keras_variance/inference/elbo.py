@@ -80,15 +80,15 @@ def elbo(
         )
     check_samples(samples)
     layers = find_variance_layers(model)
+    whole, rest = divmod(samples, CHUNK)
+    sizes = [CHUNK] * whole + [rest] * (rest > 0)
+    predictors = {size: ensemble(model, size, seed=seed) for size in set(sizes)}
     total = 0.0
-    for start in range(0, samples, CHUNK):
-        count = min(CHUNK, samples - start)
-        chunk_seed = None if seed is None else seed + 1_000 * start
-        predictor = ensemble(model, count, seed=chunk_seed)
-        outputs = predictor.predict(x, batch_size=batch_size, verbose=verbose)
+    for size in sizes:
+        outputs = predictors[size].predict(x, batch_size=batch_size, verbose=verbose)
         if from_logits:
             outputs = ops.convert_to_numpy(probabilities(outputs))
-        for k in range(count):
+        for k in range(size):
             total += np.sum(log_likelihood(y, outputs[:, k]), dtype="float64")
     data_term = float(total) / samples
     kl = math.fsum(each.kl_divergence() for each in layers if each.prior is not None)

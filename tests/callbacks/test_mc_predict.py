@@ -48,7 +48,8 @@ def test_logs(rng, capsys, tmp_path):
     # The likelihood gets better, so "max" stops at once
     assert len(history["val_ensemble_nll"]) == 2
     assert "val_zero_mean_accuracy" in capsys.readouterr().out
-    assert names <= set(next(csv.DictReader(path.open())))
+    with path.open() as file:
+        assert names <= set(next(csv.reader(file)))
     assert (tmp_path / "best.keras").exists()
 
 

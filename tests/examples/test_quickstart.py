@@ -4,6 +4,7 @@ import pytest
 from examples import quickstart
 
 
+@pytest.mark.filterwarnings("ignore:All weights of the model")  # that's the point
 def test_digits(tmp_path, capsys):
     """As the README says, with fewer epochs."""
     rows = quickstart.main(["--epochs", "15", "--output", str(tmp_path)])
@@ -15,6 +16,7 @@ def test_digits(tmp_path, capsys):
     assert (tmp_path / "activations.png").stat().st_size > 10_000
 
 
+@pytest.mark.filterwarnings("ignore:All weights of the model")
 @pytest.mark.parametrize(
     "arguments",
     [
