@@ -1,6 +1,7 @@
 """Seeds for all noise of the package."""
 
 import keras
+import numpy as np
 from keras import ops
 
 # Seeds that one `next()` sets apart: what a layer may use in a call.
@@ -87,6 +88,14 @@ class Stream(keras.random.SeedGenerator):
         return Stream(
             start + ops.cast(index, start.dtype) * _like(start, SAMPLE_STRIDE, 0)
         )
+
+
+def derive(seed: int | None, *path: int) -> int | None:
+    """A seed of its own for each path of non-negative integers; None stays None."""
+    if seed is None:
+        return None
+    sequence = np.random.SeedSequence(seed % 2**32, spawn_key=path)
+    return int(sequence.generate_state(1)[0] % 2**31)
 
 
 def _like(tensor, *values):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import keras_variance as kv
-from keras_variance.random import BLOCK, SeedGenerator, Stream
+from keras_variance.random import BLOCK, SeedGenerator, Stream, derive
 
 
 def normal(generator):
@@ -102,6 +102,14 @@ def test_layers_draw_different_noise_on_each_replica():
     run = tf.function(lambda: strategy.run(lambda: layer(tf.ones((1, 2)))))
     first, second = run().values
     assert not np.any(np.equal(first, second))
+
+
+def test_derived_seeds():
+    assert derive(None, 1) is None
+    seeds = {derive(seed, *path) for seed in (-1, 0, 1, 2) for path in [(), (0,), (1,)]}
+    assert len(seeds) == 12
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert derive(3, 1) == derive(3, 1)
 
 
 def test_bad_seed():

@@ -11,10 +11,10 @@ into moments of the weights:
 | weight_alpha | θ    | e^φ θ²   | log α, one a weight      |
 | additive     | θ    | e^φ      | log σ², one a weight     |
 
-References: Variance Networks (https://arxiv.org/abs/1803.03764), section 3 and
-Table 1; Variational Dropout and the Local Reparameterization Trick
+References: Variance Networks (https://arxiv.org/abs/1803.03764), Table 1;
+Variational Dropout and the Local Reparameterization Trick
 (https://arxiv.org/abs/1506.02557), section 3; Variational Dropout Sparsifies
-Deep Neural Networks (https://arxiv.org/abs/1701.05369), equation 8 (additive).
+Deep Neural Networks (https://arxiv.org/abs/1701.05369), section 4.1 (additive).
 """
 
 import math

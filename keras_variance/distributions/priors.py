@@ -98,7 +98,7 @@ class StudentT(Prior):
         method: `"quadrature"`, or `"monte_carlo"` for the unbiased estimate
             from one draw of w, at a fifteenth of the cost.
 
-    Reference: Variance Networks (https://arxiv.org/abs/1803.03764), section 4.
+    Reference: Variance Networks (https://arxiv.org/abs/1803.03764).
     """
 
     def __init__(self, df: float = 1.0, scale: float = 1.0, method="quadrature"):

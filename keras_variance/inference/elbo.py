@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_variance.inference.predict import CHUNK, probabilities
+from keras_variance.random import derive
 from keras_variance.transforms.ensemble import check_samples, ensemble
 from keras_variance.transforms.rewrite import find_variance_layers
 
@@ -82,7 +83,9 @@ def elbo(
     layers = find_variance_layers(model)
     whole, rest = divmod(samples, CHUNK)
     sizes = [CHUNK] * whole + [rest] * (rest > 0)
-    predictors = {size: ensemble(model, size, seed=seed) for size in set(sizes)}
+    predictors = {
+        size: ensemble(model, size, seed=derive(seed, size)) for size in set(sizes)
+    }
     total = 0.0
     for size in sizes:
         outputs = predictors[size].predict(x, batch_size=batch_size, verbose=verbose)

@@ -6,9 +6,11 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_variance.transforms.ensemble import ensemble
+from keras_variance.random import derive
+from keras_variance.transforms.ensemble import check_samples, ensemble
 from keras_variance.transforms.rewrite import (
     find_variance_layers,
+    functional,
     is_functional,
     split_prefix,
 )
@@ -98,7 +100,8 @@ def mc_predict(
 def _prediction(statistics, from_logits):
     mean = statistics["mean"]
     entropy = information = None
-    is_distribution = np.all(mean >= 0) and np.allclose(mean.sum(axis=-1), 1, atol=1e-3)
+    sums = mean.sum(axis=-1) if mean.ndim > 1 else 0.0
+    is_distribution = np.all(mean >= 0) and np.allclose(sums, 1, atol=1e-3)
     if from_logits or is_distribution:
         entropy = ops.convert_to_numpy(entropy_of(mean))
         information = np.maximum(entropy - statistics["entropy"], 0)
@@ -128,22 +131,23 @@ class MonteCarlo(keras.Model):
     """
 
     def __init__(self, model, samples, from_logits, return_samples=False, seed=None):
-        super().__init__(name=model.name)
+        check_samples(samples)
         find_variance_layers(model)
+        super().__init__(name=model.name)
         self.from_logits = from_logits
         self.return_samples = return_samples
-        self.prefix, suffix, self.structure = None, model, None
+        self.structure = None
+        self.prefix, suffix = lambda inputs: inputs, model
         if is_functional(model):
             self.prefix, suffix = split_prefix(model)
-            self.structure = suffix.output
+            self.structure = functional(suffix).output
         chunk = samples if return_samples else min(samples, CHUNK)
         self.chunk = ensemble(suffix, chunk, seed=seed)
         self.chunks, rest = divmod(samples, chunk)
-        rest_seed = None if seed is None else seed + 1_000
-        self.rest = ensemble(suffix, rest, seed=rest_seed) if rest else None
+        self.rest = ensemble(suffix, rest, seed=derive(seed, 0)) if rest else None
 
     def call(self, inputs):
-        features = inputs if self.prefix is None else self.prefix(inputs)
+        features = self.prefix(inputs)
         total = self._draw(self.chunk, features)
         if self.chunks > 1:
 
@@ -166,20 +170,21 @@ class MonteCarlo(keras.Model):
         samples = ops.cast(samples, "float32")
         samples = probabilities(samples) if self.from_logits else samples
         mean = ops.mean(samples, axis=1)
+        is_scalar = len(samples.shape) == 2  # and so no distribution
+        entropy = ops.zeros_like(samples) if is_scalar else entropy_of(samples)
         statistics = {
             "count": ops.cast(samples.shape[1], "float32"),
             "mean": mean,
             "squares": ops.sum(ops.square(samples - mean[:, None]), axis=1),
-            "entropy": ops.mean(entropy_of(samples), axis=1),
+            "entropy": ops.mean(entropy, axis=1),
         }
         return statistics | ({"samples": samples} if self.return_samples else {})
 
     def pack(self, values):
         """A value for each output, in the structure of the model's outputs."""
-        if len(values) == 1:
-            return values[0]
-        structure = values if self.structure is None else self.structure
-        return tree.pack_sequence_as(structure, values)
+        if self.structure is None:
+            return values[0] if len(values) == 1 else values
+        return tree.pack_sequence_as(self.structure, values)
 
 
 def _merge(total, more):

@@ -53,7 +53,7 @@ class VarianceLayer:
         ValueError: For an unknown member of a family, an estimator or a prior
             that does not fit the noise, a prior without `train_size`.
 
-    Reference: Variance Networks (https://arxiv.org/abs/1803.03764), section 3.
+    Reference: Variance Networks (https://arxiv.org/abs/1803.03764).
     """
 
     # Axes of the kernel that index output units, counted from the end.

@@ -8,7 +8,7 @@ from keras import ops, tree
 
 from keras_variance.estimators import merge, split
 from keras_variance.layers import VarianceLayer, variance_layers
-from keras_variance.random import SeedGenerator, Stream
+from keras_variance.random import SeedGenerator, Stream, derive
 from keras_variance.transforms.rewrite import (
     View,
     find_variance_layers,
@@ -39,7 +39,8 @@ def ensemble(model, samples: int = 20, shared_noise: bool = True, seed=None):
         shape (batch, samples, …).
 
     Raises:
-        ValueError: If the model has no variance layer or `samples` is below 1.
+        ValueError: If the model has no variance layer, `samples` is below 1, or
+            `seed` is given for layers that are called once for each sample.
 
     Example:
 
@@ -49,19 +50,22 @@ def ensemble(model, samples: int = 20, shared_noise: bool = True, seed=None):
     >>> tuple(ensemble(model, samples=5)(np.ones((2, 4))).shape)
     (2, 5, 3)
 
-    Reference: Variance Networks (https://arxiv.org/abs/1803.03764), section 2:
-    test-time averaging.
+    Reference: Variance Networks (https://arxiv.org/abs/1803.03764): test-time
+    averaging.
     """
     check_samples(samples)
     find_variance_layers(model)
     if not is_functional(model):
+        _no_seed(model, seed)
         return SeparateCalls(model, samples)
     views = {}
 
     def view(layer):
         if id(layer) not in views:
-            make = SampledLayer if isinstance(layer, VarianceLayer) else SampledCalls
-            view_seed = None if seed is None else seed + len(views)
+            if isinstance(layer, VarianceLayer):
+                make, view_seed = SampledLayer, derive(seed, len(views))
+            else:
+                make, view_seed = SampledCalls, _no_seed(layer, seed)
             views[id(layer)] = make(layer, samples, shared_noise, view_seed)
         return views[id(layer)]
 
@@ -90,6 +94,15 @@ def check_samples(samples):
     if not isinstance(samples, int) or samples < 1:
         raise ValueError(
             f"Argument `samples` must be an integer ≥ 1. Received: samples={samples!r}"
+        )
+
+
+def _no_seed(layer, seed):
+    if seed is not None:
+        raise ValueError(
+            f"Argument `seed` must be None: the variance layers in '{layer.name}' draw "
+            "from their own generators. Use Sequential and Functional models, or give "
+            f"the layers seeds. Received: seed={seed}"
         )
 
 

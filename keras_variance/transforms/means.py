@@ -26,8 +26,8 @@ def propagate_mean(model):
     Raises:
         ValueError: If the model has no variance layer, or one that can't be seen.
 
-    Reference: Variance Networks (https://arxiv.org/abs/1803.03764), section 2:
-    mean propagation.
+    Reference: Variance Networks (https://arxiv.org/abs/1803.03764): mean
+    propagation.
     """
     layers = find_variance_layers(model)
     if all(isinstance(each.posterior, posteriors.ZeroMean) for each in layers):

@@ -66,10 +66,10 @@ def functional(model):
 
 def find_variance_layers(model):
     """The variance layers of a model; ValueError if there is none."""
-    layers = variance_layers(model)
+    layers = variance_layers(model) if isinstance(model, keras.Model) else []
     if not layers:
         raise ValueError(
-            "Expected a model with variance layers (see "
+            "Expected a Keras model with variance layers (see "
             f"`keras_variance.transforms.from_deterministic`). Received: model={model}"
         )
     return layers
@@ -87,7 +87,12 @@ def _run(model, inputs, call, walk):
 
 
 def _new_input(tensor):
-    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+    return keras.Input(
+        batch_shape=tensor.shape,
+        dtype=tensor.dtype,
+        sparse=tensor.sparse,
+        name=tensor.name,
+    )
 
 
 def split_prefix(model):
@@ -97,8 +102,9 @@ def split_prefix(model):
         model: A built model with variance layers.
 
     Returns:
-        Two models, `prefix` and `suffix`: `suffix(prefix(x))` is `model(x)`, and
-        `prefix` is deterministic.
+        Functions `prefix` and `suffix`, the second a model: `suffix(prefix(x))` is
+        `model(x)`, and `prefix` is deterministic. Masks get lost between models:
+        where one would have to cross, `prefix` is the identity.
     """
     boundary = {}
 
@@ -122,6 +128,9 @@ def split_prefix(model):
         return keras.layers.Identity()(cross(value)) if is_boundary else cross(value)
 
     whole = rewrite(model, call, finish)
+    # The mask of a tensor has no public name.
+    if any(getattr(x, "_keras_mask", None) is not None for x in boundary.values()):
+        return lambda inputs: inputs, model
     prefix = keras.Model(whole.input, list(boundary.values()), name="prefix")
     return prefix, keras.Model(list(boundary.values()), whole.output, name=model.name)
 

@@ -96,6 +96,15 @@ def test_probabilities_are_recognized(rng):
     assert np.all((result.entropy > 0) & (result.entropy <= np.log(3) + 1e-6))
 
 
+def test_a_scalar_for_each_row(rng):
+    model = keras.Sequential(
+        [keras.Input((4,)), kv.VarianceDense(1), keras.layers.Reshape(())]
+    )
+    result = kv.mc_predict(model, np.ones((2, 4)), 45, verbose=0)
+    assert result.mean.shape == result.variance.shape == (2,)
+    assert result.entropy is None
+
+
 def test_binary_logits(rng):
     model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(1)])
     result = kv.mc_predict(model, np.ones((2, 4)), 20, from_logits=True, verbose=0)
@@ -137,6 +146,36 @@ def test_kinds_of_data(kind, rng):
     assert kv.mc_predict(model, data, 20, verbose=0).mean.shape == (3, 3)
 
 
+def test_xla(rng):
+    model, x = new("stacked", rng)
+    predictor = predict.MonteCarlo(model, 45, from_logits=True)
+    predictor.compile(jit_compile=True)
+    (statistics,) = predictor.predict(x, verbose=0)
+    np.testing.assert_allclose(statistics["mean"].sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_masks_are_kept(rng):
+    """Where the prefix makes the mask, and a layer behind the boundary reads it."""
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            keras.layers.Embedding(7, 4, mask_zero=True),
+            kv.VarianceDense(3, posterior=kv.posteriors.LayerAlpha(-60)),
+            keras.layers.GlobalAveragePooling1D(),
+        ]
+    )
+    tokens = np.array([[1, 2, 0, 0, 0], [3, 4, 5, 6, 0]])
+    result = kv.mc_predict(model, tokens, verbose=0)
+    np.testing.assert_allclose(result.mean, model(tokens), rtol=1e-5)
+
+
+def test_structure_of_a_single_output(rng):
+    x = keras.Input((4,))
+    model = keras.Model(x, {"only": kv.VarianceDense(3)(x)})
+    result = kv.mc_predict(model, np.ones((2, 4)), verbose=0)
+    assert result["only"].mean.shape == (2, 3)
+
+
 def test_progress_bar(rng, capsys):
     model, x = new("sequential", rng)
     kv.mc_predict(model, x, batch_size=1, verbose=1)
@@ -145,8 +184,9 @@ def test_progress_bar(rng, capsys):
 
 def test_bad_input(rng):
     model, x = new("sequential", rng)
-    with pytest.raises(ValueError, match="Received: samples=0"):
-        kv.mc_predict(model, x, 0)
+    for samples in (0, "20"):
+        with pytest.raises(ValueError, match=rf"Received: samples={samples!r}"):
+            kv.mc_predict(model, x, samples)
     deterministic = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="with variance layers"):
         kv.mc_predict(deterministic, x)

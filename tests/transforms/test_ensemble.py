@@ -124,6 +124,13 @@ def test_seed(rng):
     assert not np.any(np.equal(first(x), ensemble(model, 4, seed=4)(x)))
 
 
+@pytest.mark.parametrize("name", ["subclassed", "hidden"])
+def test_seed_of_layers_that_cannot_be_seen(name, rng):
+    model, _ = new(name, rng)
+    with pytest.raises(ValueError, match=r"Use Sequential.*Received: seed=3"):
+        ensemble(model, 4, seed=3)
+
+
 def test_training_the_source_changes_the_result(rng):
     model, x = new("stacked", rng)
     predictor = ensemble(model, 4)
@@ -186,8 +193,9 @@ def test_bad_samples(samples, rng):
 
 def test_no_variance_layer():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    with pytest.raises(ValueError, match=r"variance layers.*from_deterministic"):
-        ensemble(model)
+    for each in (model, "model", None):
+        with pytest.raises(ValueError, match=r"variance layers.*from_deterministic"):
+            ensemble(each)
 
 
 def test_unbuilt_model():
