@@ -37,3 +37,14 @@ def seed(request):
 @pytest.fixture
 def rng(seed):
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def strategy():
+    """Two replicas on the CPU.
+
+    They reduce without collective operations, whose keys strategies of one
+    process would share.
+    """
+    reduction = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], reduction)

@@ -69,9 +69,8 @@ def test_streams_of_successive_calls_do_not_meet():
     assert len(set(seeds)) == 2 * BLOCK
 
 
-def replicas(function):
-    """What `function` returns on each of two replicas, compiled."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def replicas(strategy, function):
+    """What `function` returns on each replica, compiled."""
     with strategy.scope():
         generators = SeedGenerator(7), keras.random.SeedGenerator(7)
     run = tf.function(lambda: strategy.run(function, args=generators))
@@ -80,8 +79,11 @@ def replicas(function):
     ], generators
 
 
-def test_replicas_draw_different_noise():
-    draw, (generator, _) = replicas(lambda ours, stock: (normal(ours), normal(stock)))
+def test_replicas_draw_different_noise(strategy):
+    def both(ours, stock):
+        return normal(ours), normal(stock)
+
+    draw, (generator, _) = replicas(strategy, both)
     for _ in range(2):
         ours, stock = draw()
         assert not np.any(ours[0] == ours[1])
@@ -94,8 +96,7 @@ def test_replicas_draw_different_noise():
     assert not np.any(np.equal(first, draw()[0]))
 
 
-def test_layers_draw_different_noise_on_each_replica():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_layers_draw_different_noise_on_each_replica(strategy):
     with strategy.scope():
         layer = kv.VarianceDense(3)
         layer.build((None, 2))

@@ -141,8 +141,8 @@ def test_several_steps_an_execution():
     assert history == [0.5, 1]
 
 
-def test_mirrored_strategy():
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+def test_mirrored_strategy(strategy):
+    with strategy.scope():
         model = new_model()
     values, _ = fit(model, KLAnnealing(1, final=0.5), epochs=1)
     np.testing.assert_allclose(values, [0, 1 / 6, 2 / 6], rtol=1e-6)

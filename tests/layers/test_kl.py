@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import keras_variance as kv
 from tests.layers.cases import CASES, POSTERIORS, build, inputs
@@ -53,8 +52,8 @@ def test_gradient_under_fit(policy):
     np.testing.assert_allclose(update_of_log_alpha(model, layer), expected, rtol=2e-4)
 
 
-def test_gradient_under_mirrored_strategy():
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+def test_gradient_under_mirrored_strategy(strategy):
+    with strategy.scope():
         model, layer = new_model()
     expected = expected_update(layer)
     np.testing.assert_allclose(update_of_log_alpha(model, layer), expected, rtol=2e-4)
