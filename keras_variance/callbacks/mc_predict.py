@@ -10,7 +10,12 @@ from keras_variance.inference.elbo import categorical_log_likelihood
 from keras_variance.inference.metrics import BrierScore, ExpectedCalibrationError
 from keras_variance.inference.predict import probabilities
 from keras_variance.transforms import ensemble, propagate_mean, zero_mean
-from keras_variance.transforms.rewrite import split_prefix
+from keras_variance.transforms.ensemble import check_samples
+from keras_variance.transforms.rewrite import (
+    check_functional,
+    find_variance_layers,
+    split_prefix,
+)
 
 PREDICTORS = ("sample", "mean", "ensemble", "zero_mean")
 
@@ -55,7 +60,8 @@ class MCPredict(keras.callbacks.Callback):
         batch_size: Rows a step.
 
     Raises:
-        ValueError: For unknown predictors or metrics, or `y` of another length.
+        ValueError: For unknown predictors or metrics, `y` of another length and,
+            when training begins, a model without variance layers or subclassed.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class MCPredict(keras.callbacks.Callback):
         batch_size: int = 256,
     ):
         super().__init__()
+        check_samples(samples)
         _check_names("predictors", predictors, PREDICTORS)
         _check_names("metrics", metrics, METRICS)
         if len(x) != len(y):
@@ -91,6 +98,8 @@ class MCPredict(keras.callbacks.Callback):
         self._compared = None
 
     def on_train_begin(self, logs=None):
+        find_variance_layers(self.model)
+        check_functional(self.model)
         self._compared = None
 
     def on_epoch_end(self, epoch, logs=None):

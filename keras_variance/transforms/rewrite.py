@@ -44,13 +44,18 @@ def is_functional(model) -> bool:
     return isinstance(model, Functional | keras.Sequential)
 
 
-def functional(model):
-    """The Functional form of a model, on the same layers."""
+def check_functional(model):
+    """Raise ValueError if `rewrite` can't walk the model."""
     if not is_functional(model):
         raise ValueError(
             "Expected a Sequential or a Functional model: the layers of a subclassed "
             f"model can't be seen. Received: model={model}"
         )
+
+
+def functional(model):
+    """The Functional form of a model, on the same layers."""
+    check_functional(model)
     if isinstance(model, Functional):
         return model
     if not model.built:

@@ -6,6 +6,7 @@ import pytest
 
 import keras_variance as kv
 from keras_variance.callbacks import mc_predict
+from tests.transforms.models import subclassed
 
 
 def new(rng, **arguments):
@@ -107,9 +108,18 @@ def test_bad_input(rng):
         "predictors": ["median"],
         "metrics": "accuracy",
         "every": 0,
+        "samples": 0,
     }
     for name, value in cases.items():
         with pytest.raises(ValueError, match=rf"`{name}`.*Received: {name}="):
             kv.callbacks.MCPredict(x, y, **{name: value})
     with pytest.raises(ValueError, match="Received: y with 3 rows"):
         kv.callbacks.MCPredict(x, y[1:])
+    callback = kv.callbacks.MCPredict(x, y)
+    for model, match in (
+        (keras.Sequential([keras.layers.Dense(3)]), "with variance layers"),
+        (subclassed(), "subclassed"),
+    ):
+        model.compile("sgd", "mse")
+        with pytest.raises(ValueError, match=match):
+            model.fit(np.ones((4, 4)), np.ones((4, 3)), verbose=0, callbacks=[callback])
