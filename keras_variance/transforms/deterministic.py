@@ -104,8 +104,9 @@ def _replace(stock, posterior, kwargs):
     if stock.bias is not None:
         layer.bias.assign(stock.bias)
     if isinstance(posterior, str):
-        log_variance = math.log(np.mean(np.square(stock.kernel)))
-        additive = isinstance(layer.posterior, posteriors.Additive)
-        start = INITIAL_LOG_ALPHA + (log_variance if additive else 0.0)
+        start = INITIAL_LOG_ALPHA
+        if isinstance(layer.posterior, posteriors.Additive):
+            mean_square = float(np.mean(np.square(stock.kernel)))
+            start += math.log(max(mean_square, posteriors.TINY))
         layer.phi.assign(ops.full(layer.phi.shape, start))
     return layer

@@ -1,13 +1,19 @@
 """`draw`: one sample of the weights, as a stock Keras model."""
 
+import inspect
+
 import keras
 
+from keras_variance.layers import VarianceLayer
 from keras_variance.random import SeedGenerator, Stream
-from keras_variance.transforms.means import replace_layers
-from keras_variance.transforms.rewrite import find_variance_layers
+from keras_variance.transforms.rewrite import find_variance_layers, replace_layers
 
 # What `VarianceLayer` adds to the configuration of a stock layer.
-ADDED = ("posterior", "noise", "estimator", "prior", "train_size", "kl_weight", "seed")
+ADDED = [
+    parameter.name
+    for parameter in inspect.signature(VarianceLayer.__init__).parameters.values()
+    if parameter.kind is parameter.KEYWORD_ONLY
+]
 
 
 def draw(model, seed: int | None = None):

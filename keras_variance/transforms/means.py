@@ -6,9 +6,8 @@ import keras
 from keras import ops
 
 from keras_variance.distributions import posteriors
-from keras_variance.layers import VarianceLayer, variance_layers
 from keras_variance.random import SeedGenerator, Stream
-from keras_variance.transforms.rewrite import View, find_variance_layers, rewrite
+from keras_variance.transforms.rewrite import View, find_variance_layers, replace_layers
 
 
 def propagate_mean(model):
@@ -57,26 +56,6 @@ def zero_mean(model):
     """
     find_variance_layers(model)
     return replace_layers(model, ZeroMeanLayer)
-
-
-def replace_layers(model, make):
-    """The model with `make(layer)` in the place of each variance layer."""
-    replacements = {}
-
-    def call(operation, *args, **kwargs):
-        if isinstance(operation, VarianceLayer):
-            if id(operation) not in replacements:
-                replacements[id(operation)] = make(operation)
-            operation = replacements[id(operation)]
-        elif isinstance(operation, keras.Layer) and variance_layers(operation):
-            raise ValueError(
-                f"Layer '{operation.name}' has variance layers inside that can't be "
-                "replaced: use Sequential and Functional models. "
-                f"Received: layer={operation}"
-            )
-        return operation(*args, **kwargs)
-
-    return rewrite(model, call)
 
 
 @keras.saving.register_keras_serializable("keras_variance")

@@ -9,7 +9,7 @@ from keras import tree
 # `Functional` has no public name.
 from keras.src.models.functional import Functional
 
-from keras_variance.layers import variance_layers
+from keras_variance.layers import VarianceLayer, variance_layers
 
 
 def rewrite(model, call, finish=lambda value: value, walk=variance_layers):
@@ -37,6 +37,26 @@ def rewrite(model, call, finish=lambda value: value, walk=variance_layers):
     inputs = tree.map_structure(_new_input, functional(model).input)
     outputs = tree.map_structure(finish, _run(model, inputs, call, walk))
     return keras.Model(inputs, outputs, name=model.name)
+
+
+def replace_layers(model, make):
+    """The model with `make(layer)` in the place of each variance layer."""
+    replacements = {}
+
+    def call(operation, *args, **kwargs):
+        if isinstance(operation, VarianceLayer):
+            if id(operation) not in replacements:
+                replacements[id(operation)] = make(operation)
+            operation = replacements[id(operation)]
+        elif isinstance(operation, keras.Layer) and variance_layers(operation):
+            raise ValueError(
+                f"Layer '{operation.name}' has variance layers inside that can't be "
+                "replaced: use Sequential and Functional models. "
+                f"Received: layer={operation}"
+            )
+        return operation(*args, **kwargs)
+
+    return rewrite(model, call)
 
 
 def is_functional(model) -> bool:

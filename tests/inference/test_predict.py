@@ -32,7 +32,6 @@ def test_streaming_equals_brute_force(samples, rng, monkeypatch):
         return draw(outputs)
 
     monkeypatch.setattr(predictor, "_statistics", record)
-    keras.config.disable_traceback_filtering()
     (statistics,) = predictor(x)  # eager: a loop's body runs for each chunk
     p = softmax(np.concatenate(drawn, axis=1).astype("float64"))
     assert p.shape == (3, samples, 3)
@@ -48,7 +47,7 @@ def test_prediction_from_returned_samples(rng):
     result = kv.mc_predict(
         model, x, 50, from_logits=True, return_samples=True, verbose=0
     )
-    p = softmax(result.samples * 0 + np.log(result.samples))
+    p = result.samples.astype("float64")
     assert p.shape == (3, 50, 3)
     np.testing.assert_allclose(result.mean, p.mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(result.variance, p.var(axis=1), rtol=1e-3, atol=1e-7)

@@ -46,6 +46,14 @@ def test_every_layer(name, rng):
     np.testing.assert_allclose(result(x), model(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_kernel_of_zeros(posterior):
+    layer = keras.layers.Dense(3, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    outputs = from_deterministic(model, posterior)(np.ones((2, 4)))
+    np.testing.assert_allclose(outputs, 0, atol=1e-6)
+
+
 def test_chosen_layers():
     model = network()
     for layers in (["hidden"], [model.get_layer("hidden")]):
