@@ -23,6 +23,17 @@ def test_kernels_have_the_layers_moments(posterior, noise, rng):
     assert_moments(kernels, mean, np.square(layer.kernel_scale), kurtosis)
 
 
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_outputs_have_the_layers_moments(posterior, rng):
+    layer = build(CASES["dense"], rng, posterior=posterior)
+    model = keras.Sequential([keras.Input((4,)), layer])
+    x = inputs(CASES["dense"], rng)
+    outputs = [np.asarray(draw(model, seed)(x)) for seed in range(DRAWS)]
+    kernel_mean = np.zeros((4, 3)) if layer.kernel_mean is None else layer.kernel_mean
+    mean = x @ np.asarray(kernel_mean) + np.asarray(layer.bias)
+    assert_moments(outputs, mean, np.square(x) @ np.square(layer.kernel_scale))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_layer_becomes_its_stock_layer(name, rng):
     """Without variance it computes the same."""
