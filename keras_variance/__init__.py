@@ -1,6 +1,6 @@
 """Stochastic layers for Keras 3 whose information lives in the variance."""
 
-from keras_variance import callbacks, estimators, random, transforms
+from keras_variance import callbacks, estimators, moments, random, transforms
 from keras_variance.distributions import noises, posteriors, priors
 from keras_variance.inference import (
     ELBO,
@@ -10,6 +10,7 @@ from keras_variance.inference import (
     layer_statistics,
     mc_predict,
     metrics,
+    moment_predict,
     summary,
 )
 from keras_variance.layers import (
@@ -41,6 +42,8 @@ __all__ = [
     "layer_statistics",
     "mc_predict",
     "metrics",
+    "moment_predict",
+    "moments",
     "noises",
     "posteriors",
     "priors",

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_variance.categorical import probabilities
 from keras_variance.inference.elbo import categorical_log_likelihood
 from keras_variance.inference.metrics import BrierScore, ExpectedCalibrationError
-from keras_variance.inference.predict import probabilities
 from keras_variance.transforms import ensemble, propagate_mean, zero_mean
 from keras_variance.transforms.ensemble import check_samples
 from keras_variance.transforms.rewrite import (

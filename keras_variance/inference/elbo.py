@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_variance.inference.predict import CHUNK, probabilities
+from keras_variance.categorical import probabilities
+from keras_variance.inference.predict import CHUNK
 from keras_variance.random import derive
 from keras_variance.transforms.ensemble import check_samples, ensemble
 from keras_variance.transforms.rewrite import find_variance_layers

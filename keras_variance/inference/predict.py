@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_variance import categorical
 from keras_variance.random import derive
 from keras_variance.transforms.ensemble import check_samples, ensemble
 from keras_variance.transforms.rewrite import (
@@ -29,7 +30,7 @@ class Prediction(NamedTuple):
         entropy: (rows,): of the predictive distribution, in nats: total
             uncertainty. None where outputs are no probabilities.
         mutual_information: (rows,): `entropy` minus the samples' average entropy,
-            in nats: how much the samples disagree. None likewise.
+            in nats, ≥ 0: how much the samples disagree. None likewise.
         samples: (rows, samples, …): every prediction, or None.
     """
 
@@ -90,34 +91,29 @@ def mc_predict(
     information).
     """
     predictor = MonteCarlo(model, samples, from_logits, return_samples, seed)
-    arrays = tree.is_nested(x) or isinstance(x, np.ndarray) or ops.is_tensor(x)
-    options = {"batch_size": batch_size} if arrays else {}
-    statistics = predictor.predict(x, verbose=verbose, **options)
-    predictions = [_prediction(each, from_logits) for each in statistics]
+    statistics = predict(predictor, x, batch_size, verbose)
+    predictions = [prediction_of(each, from_logits) for each in statistics]
     return predictor.pack(predictions)
 
 
-def _prediction(statistics, from_logits):
+def predict(model, x, batch_size, verbose):
+    """`model.predict` of data that may come in batches."""
+    arrays = tree.is_nested(x) or isinstance(x, np.ndarray) or ops.is_tensor(x)
+    options = {"batch_size": batch_size} if arrays else {}
+    return model.predict(x, verbose=verbose, **options)
+
+
+def prediction_of(statistics, from_logits):
+    """A `Prediction` of arrays `mean`, `variance`, `entropy` (expected), `samples`."""
     mean = statistics["mean"]
     entropy = information = None
     sums = mean.sum(axis=-1) if mean.ndim > 1 else 0.0
     is_distribution = np.all(mean >= 0) and np.allclose(sums, 1, atol=1e-3)
     if from_logits or is_distribution:
-        entropy = ops.convert_to_numpy(entropy_of(mean))
+        entropy = ops.convert_to_numpy(categorical.entropy(mean))
         information = np.maximum(entropy - statistics["entropy"], 0)
     samples = statistics.get("samples")
     return Prediction(mean, statistics["variance"], entropy, information, samples)
-
-
-def probabilities(logits):
-    """Softmax over the last axis, or the sigmoid where that has one entry."""
-    return ops.softmax(logits) if logits.shape[-1] > 1 else ops.sigmoid(logits)
-
-
-def entropy_of(p):
-    """Entropy in nats over the last axis; of one entry, that of a binary variable."""
-    p = ops.concatenate([p, 1 - p], axis=-1) if p.shape[-1] == 1 else p
-    return -ops.sum(p * ops.log(ops.maximum(p, 1e-30)), axis=-1)
 
 
 class MonteCarlo(keras.Model):
@@ -168,15 +164,16 @@ class MonteCarlo(keras.Model):
 
     def _statistics(self, samples):
         samples = ops.cast(samples, "float32")
-        samples = probabilities(samples) if self.from_logits else samples
+        if self.from_logits:
+            samples = categorical.probabilities(samples)
         mean = ops.mean(samples, axis=1)
         is_scalar = len(samples.shape) == 2  # and so no distribution
-        entropy = ops.zeros_like(samples) if is_scalar else entropy_of(samples)
+        entropy = ops.zeros_like if is_scalar else categorical.entropy
         statistics = {
             "count": ops.cast(samples.shape[1], "float32"),
             "mean": mean,
             "squares": ops.sum(ops.square(samples - mean[:, None]), axis=1),
-            "entropy": ops.mean(entropy, axis=1),
+            "entropy": ops.mean(entropy(samples), axis=1),
         }
         return statistics | ({"samples": samples} if self.return_samples else {})
 

@@ -1,4 +1,6 @@
-from keras_variance.layers.base import VarianceLayer, variance_layers
+import keras
+
+from keras_variance.layers.base import VarianceLayer, add_bias, variance_layers
 from keras_variance.layers.conv import (
     VarianceConv1D,
     VarianceConv2D,
@@ -8,7 +10,18 @@ from keras_variance.layers.conv import (
 )
 from keras_variance.layers.dense import VarianceDense
 
+# The variance layer of each stock layer
+VARIANCE_LAYERS = {
+    keras.layers.Dense: VarianceDense,
+    keras.layers.Conv1D: VarianceConv1D,
+    keras.layers.Conv2D: VarianceConv2D,
+    keras.layers.Conv3D: VarianceConv3D,
+    keras.layers.Conv2DTranspose: VarianceConv2DTranspose,
+    keras.layers.DepthwiseConv2D: VarianceDepthwiseConv2D,
+}
+
 __all__ = [
+    "VARIANCE_LAYERS",
     "VarianceConv1D",
     "VarianceConv2D",
     "VarianceConv2DTranspose",
@@ -16,5 +29,6 @@ __all__ = [
     "VarianceDense",
     "VarianceDepthwiseConv2D",
     "VarianceLayer",
+    "add_bias",
     "variance_layers",
 ]

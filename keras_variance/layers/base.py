@@ -143,10 +143,7 @@ class VarianceLayer:
 
     def activate(self, outputs):
         """What follows `linear`: the bias and the activation."""
-        if self.bias is not None:
-            shape = [1] * len(outputs.shape)
-            shape[self.channel_axis] = -1
-            outputs += ops.cast(ops.reshape(self.bias, shape), outputs.dtype)
+        outputs = add_bias(self, outputs)
         return outputs if self.activation is None else self.activation(outputs)
 
     def random_linear(self) -> estimators.RandomLinear:
@@ -162,7 +159,7 @@ class VarianceLayer:
     @property
     def channel_axis(self):
         """Axis of the channels in inputs and outputs."""
-        return 1 if getattr(self, "data_format", None) == "channels_first" else -1
+        return _channel_axis(self)
 
     @property
     def kernel_mean(self):
@@ -243,6 +240,19 @@ class VarianceLayer:
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
+
+
+def add_bias(layer, outputs):
+    """What a layer's linear operation returns, plus the bias, of any linear layer."""
+    if layer.bias is None:
+        return outputs
+    shape = [1] * len(outputs.shape)
+    shape[_channel_axis(layer)] = -1
+    return outputs + ops.cast(ops.reshape(layer.bias, shape), outputs.dtype)
+
+
+def _channel_axis(layer):
+    return 1 if getattr(layer, "data_format", None) == "channels_first" else -1
 
 
 def _check_prior(prior, noise, train_size):

@@ -18,7 +18,7 @@ class VarianceConv1D(VarianceLayer, keras.layers.Conv1D):
             return self.convolution_op(inputs, kernel)
         past = self.dilation_rate[0] * (self.kernel_size[0] - 1)
         pad = [[0, 0], [0, 0], [0, 0]]
-        pad[1 if self.channel_axis == -1 else 2] = [past, 0]
+        pad[1 if self.data_format == "channels_last" else 2] = [past, 0]
         return ops.conv(
             ops.pad(inputs, pad),
             kernel,

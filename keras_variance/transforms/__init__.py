@@ -2,5 +2,13 @@ from keras_variance.transforms.deterministic import from_deterministic
 from keras_variance.transforms.draw import draw
 from keras_variance.transforms.ensemble import ensemble
 from keras_variance.transforms.means import propagate_mean, zero_mean
+from keras_variance.transforms.moments import propagate_moments
 
-__all__ = ["draw", "ensemble", "from_deterministic", "propagate_mean", "zero_mean"]
+__all__ = [
+    "draw",
+    "ensemble",
+    "from_deterministic",
+    "propagate_mean",
+    "propagate_moments",
+    "zero_mean",
+]

@@ -2,22 +2,13 @@
 
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import layers as variance
 from keras_variance.distributions import posteriors
+from keras_variance.layers import VARIANCE_LAYERS
 from keras_variance.transforms.rewrite import functional, is_functional, rewrite
 
-REPLACEMENTS = {
-    keras.layers.Dense: variance.VarianceDense,
-    keras.layers.Conv1D: variance.VarianceConv1D,
-    keras.layers.Conv2D: variance.VarianceConv2D,
-    keras.layers.Conv3D: variance.VarianceConv3D,
-    keras.layers.Conv2DTranspose: variance.VarianceConv2DTranspose,
-    keras.layers.DepthwiseConv2D: variance.VarianceDepthwiseConv2D,
-}
 # log α where the posterior is given by name: predictions stay close to the source's.
 INITIAL_LOG_ALPHA = -10.0
 
@@ -67,7 +58,7 @@ def from_deterministic(model, posterior="layer_alpha", layers=None, **kwargs):
             operation = replacements[operation]
         return operation(*args, **kwargs_of_call)
 
-    return rewrite(model, call, walk=lambda nested: chosen & set(_layers(nested)))
+    return rewrite(model, call, enter=lambda nested: chosen & set(_layers(nested)))
 
 
 def _layers(model):
@@ -82,13 +73,13 @@ def _choose(model, layers):
     """The set of layers to turn."""
     every = list(_layers(functional(model)))
     if layers is None:
-        chosen = {layer for layer in every if type(layer) in REPLACEMENTS}
+        chosen = {layer for layer in every if type(layer) in VARIANCE_LAYERS}
     else:
         named = {layer.name: layer for layer in every}
         chosen = {named.get(layer, layer) for layer in layers}
-    known = all(each in every and type(each) in REPLACEMENTS for each in chosen)
+    known = all(each in every and type(each) in VARIANCE_LAYERS for each in chosen)
     if not chosen or not known:
-        names = [layer.name for layer in every if type(layer) in REPLACEMENTS]
+        names = [layer.name for layer in every if type(layer) in VARIANCE_LAYERS]
         raise ValueError(
             "Argument `layers` must be layers of the model that have a variance layer "
             f"(this model: {names}), or their names. Received: layers={layers}"
@@ -98,7 +89,7 @@ def _choose(model, layers):
 
 def _replace(stock, posterior, kwargs):
     config = {**stock.get_config(), "dtype": stock.dtype_policy}
-    layer = REPLACEMENTS[type(stock)](**config, posterior=posterior, **kwargs)
+    layer = VARIANCE_LAYERS[type(stock)](**config, posterior=posterior, **kwargs)
     layer.build(stock.get_build_config()["input_shape"])
     layer.kernel.assign(stock.kernel)
     if stock.bias is not None:

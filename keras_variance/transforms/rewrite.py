@@ -12,21 +12,19 @@ from keras.src.models.functional import Functional
 from keras_variance.layers import VarianceLayer, variance_layers
 
 
-def rewrite(model, call, finish=lambda value: value, walk=variance_layers):
+def rewrite(model, call, finish=lambda value: value, enter=variance_layers):
     """A Keras model made of another, with which it shares its layers.
 
     Each operation is called through `call`, in the order of the model. What
     flows between them is what `call` returns, which need not be a tensor: an
-    object stands for it, such as a sample or a pair of moments. Nested models that
-    `walk` chooses are walked too, others are handed to `call` whole.
+    object stands for it, such as a batch of samples.
 
     Args:
         model: A built Sequential or Functional model.
         call: Function of (operation, *args, **kwargs), the arguments those of
             the operation's call.
         finish: Function that makes an output tensor of what `call` returned.
-        walk: Function of a nested model that is true if it is to be walked, by
-            default where it has variance layers.
+        enter: As for `walk`.
 
     Returns:
         A Functional model with the inputs of `model`.
@@ -34,9 +32,31 @@ def rewrite(model, call, finish=lambda value: value, walk=variance_layers):
     Raises:
         ValueError: If the model is neither, or not built.
     """
-    inputs = tree.map_structure(_new_input, functional(model).input)
-    outputs = tree.map_structure(finish, _run(model, inputs, call, walk))
+    inputs = new_inputs(model)
+    outputs = tree.map_structure(finish, walk(model, inputs, call, enter))
     return keras.Model(inputs, outputs, name=model.name)
+
+
+def walk(model, inputs, call, enter=variance_layers):
+    """What a model returns when each operation is called through `call`.
+
+    Args:
+        model: A built Sequential or Functional model.
+        inputs: Of any kind that `call` knows, in the structure of the model's.
+        call: Function of (operation, *args, **kwargs), the arguments those of
+            the operation's call.
+        enter: Function of a nested model that is true if that is to be walked too,
+            by default where it has variance layers; else `call` gets it whole.
+    """
+
+    def call_or_walk(operation, *args, **kwargs):
+        if is_functional(operation) and enter(operation):
+            return walk(operation, args[0], call, enter)
+        return call(operation, *args, **kwargs)
+
+    # What `keras.models.clone_model` is made of: that function itself takes only
+    # tensors as inputs, and so can't walk a nested model with other values.
+    return functional(model)._run_through_graph(inputs, call_fn=call_or_walk)
 
 
 def replace_layers(model, make):
@@ -100,15 +120,9 @@ def find_variance_layers(model):
     return layers
 
 
-def _run(model, inputs, call, walk):
-    def call_or_walk(operation, *args, **kwargs):
-        if is_functional(operation) and walk(operation):
-            return _run(operation, args[0], call, walk)
-        return call(operation, *args, **kwargs)
-
-    # What `keras.models.clone_model` is made of: that function itself takes only
-    # tensors as inputs, and so can't walk a nested model with other values.
-    return functional(model)._run_through_graph(inputs, call_fn=call_or_walk)
+def new_inputs(model):
+    """Inputs like those of the model, in the same structure."""
+    return tree.map_structure(_new_input, functional(model).input)
 
 
 def _new_input(tensor):

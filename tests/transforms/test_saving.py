@@ -10,6 +10,7 @@ from keras_variance.transforms import (
     ensemble,
     from_deterministic,
     propagate_mean,
+    propagate_moments,
     zero_mean,
 )
 from tests.layers.test_saving import run
@@ -18,10 +19,12 @@ from tests.transforms.models import WALKED, new
 TRANSFORMS = {
     "ensemble": lambda model: ensemble(model, 4, seed=3),
     "propagate_mean": propagate_mean,
+    "propagate_moments": propagate_moments,
     "zero_mean": zero_mean,
     "draw": draw,
     "from_deterministic": lambda model: from_deterministic(draw(model)),
 }
+DETERMINISTIC = ("propagate_mean", "propagate_moments", "draw")
 
 PREDICT_EVERY = """
 import pathlib, sys
@@ -64,7 +67,7 @@ def test_round_trips_in_a_fresh_process(tmp_path, rng):
         for path, arrays in expected.items():
             outputs = list(np.load(path / f"{how}.npz").values())
             assert [y.shape for y in outputs] == [y.shape for y in arrays]
-            if path.name.endswith(("propagate_mean", "draw")):
+            if path.name.endswith(DETERMINISTIC):
                 for a, b in zip(outputs, arrays, strict=True):
                     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 

@@ -1,0 +1,136 @@
+"""What the experiments share: arguments, data, LeNet-5-Caffe, training, results.
+
+An experiment runs as `python -m examples.paper.NAME`. It keeps its trained models in
+`--work`, goes on where it was stopped, and writes `docs/results/NAME.json`.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_variance as kv
+from examples.quickstart import load_data
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+BATCH_SIZE = 200
+
+
+def parser(description, epochs, seeds=3):
+    """The arguments of every experiment."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--seeds", type=int, default=seeds, help="0, 1, … this many")
+    parser.add_argument("--data-dir", help="folder of mnist.npz; default: download")
+    parser.add_argument(
+        "--work", type=Path, default=Path("work"), help="folder for trained models"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--smoke", action="store_true", help="a few rows of digits, in seconds"
+    )
+    return parser
+
+
+def load(args):
+    """(x_train, y_train), (x_test, y_test) of MNIST; digits in a smoke run."""
+    if not args.smoke:
+        return load_data("mnist", args.data_dir)
+    args.epochs, args.seeds = 2, 2
+    return tuple((x[:200], y[:200]) for x, y in load_data("digits"))
+
+
+def lenet(input_shape, *layers):
+    """LeNet-5-Caffe without biases, BatchNorm after each linear layer but the last.
+
+    Args:
+        input_shape: (height, width, channels); small images get 3×3 convolutions.
+        *layers: Two convolutions and two dense layers: classes, or functions with
+            the arguments of these.
+    """
+    small = input_shape[0] < 28
+    size, padding = (3, "same") if small else (5, "valid")
+    convolution = {"kernel_size": size, "padding": padding, "use_bias": False}
+    first, second, dense, last = layers
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            first(20, **convolution),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(),
+            second(50, **convolution),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            dense(500, use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            last(10),
+        ]
+    )
+
+
+def train(name, build, data, args, seed):
+    """A trained model: Adam, its rate falling linearly from 1e-3 to 0.
+
+    Kept as `NAME-seedN-epochsM.keras` in the work folder, where it is looked for
+    first; after an interruption training goes on with the epoch it was in.
+    """
+    stem = f"{name}-seed{seed}-epochs{args.epochs}" + "-smoke" * args.smoke
+    path = args.work / f"{stem}.keras"
+    if path.exists():
+        return keras.models.load_model(path)
+    args.work.mkdir(parents=True, exist_ok=True)
+    print(f"Training {stem}", flush=True)
+    keras.utils.set_random_seed(seed)
+    model = build()
+    steps = args.epochs * -(-len(data[0]) // BATCH_SIZE)
+    model.compile(
+        keras.optimizers.Adam(
+            keras.optimizers.schedules.PolynomialDecay(1e-3, steps, 0.0)
+        ),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    backup = keras.callbacks.BackupAndRestore(args.work / stem)
+    verbose = 1 if sys.stdout.isatty() else 2
+    model.fit(*data, BATCH_SIZE, args.epochs, verbose, callbacks=[backup])
+    model.save(path)
+    return model
+
+
+def quality(probabilities, labels):
+    """Accuracy in percent and negative log-likelihood in nats a row."""
+    likelihood = probabilities[np.arange(len(labels)), labels]
+    return {
+        "accuracy": 100 * float(np.mean(probabilities.argmax(axis=-1) == labels)),
+        "nll": -float(np.mean(np.log(np.maximum(likelihood, 1e-30)))),
+    }
+
+
+def write(name, args, results):
+    """The result JSON: what was run, with which versions, and what came out."""
+    versions = {
+        "keras_variance": kv.__version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+    }
+    config = {
+        "data": "digits (smoke run)" if args.smoke else "mnist",
+        "epochs": args.epochs,
+        "seeds": list(range(args.seeds)),
+        "batch_size": BATCH_SIZE,
+        "versions": versions,
+    }
+    args.results.mkdir(parents=True, exist_ok=True)
+    path = args.results / f"{name}.json"
+    path.write_text(json.dumps({"config": config, "results": results}, indent=2) + "\n")
+    print(f"Written: {path}")

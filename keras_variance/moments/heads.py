@@ -1,0 +1,140 @@
+"""Rules of the softmax: how Gaussian logits become class probabilities."""
+
+import math
+from statistics import NormalDist
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_variance import arguments, categorical
+from keras_variance.moments.rules import Moments
+
+# Of the largest variance, added to all: a Cholesky factor in single precision
+JITTER = 1e-6
+
+
+class Head(arguments.Member):
+    """Base of the heads; a new one is a `__call__`."""
+
+    family = "head"
+
+    def __call__(self, operation, logits):
+        """The rule: `Moments` of the probabilities, with their expected entropy."""
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable("keras_variance")
+class QuasiMonteCarlo(Head):
+    """Averages of softmax(m + L zₖ) over fixed points zₖ, with L Lᵀ the covariance.
+
+    The points are those of a Richtmyer lattice, turned into normal ones, with their
+    negatives, and whitened: their mean is 0 and, where there are more than two for
+    each class, their covariance the identity, exactly. Logits that come from a
+    dense layer keep their covariance; that costs of the order of C² for each input
+    of the layer and C³ for each row, with C classes: `MeanField` is for many.
+
+    Args:
+        points: Even integer, the number of points.
+
+    Reference: Niederreiter, Random Number Generation and Quasi-Monte Carlo Methods
+    (1992), chapter 4.
+    """
+
+    def __init__(self, points=64):
+        if not isinstance(points, int) or points < 2 or points % 2:
+            raise ValueError(
+                "Argument `points` must be an even integer ≥ 2. "
+                f"Received: points={points}"
+            )
+        self.points = points
+
+    def __call__(self, operation, logits):
+        _check_axis(operation, logits)
+        classes = logits.mean.shape[-1]
+        half = ops.convert_to_tensor(
+            normal_points(self.points // 2, classes), logits.mean.dtype
+        )
+        if logits.covariance is None:
+            stddev = ops.sqrt(logits.variance)
+            deviations = stddev[..., None, :] * half
+        else:
+            factor = _cholesky(logits.covariance())
+            deviations = ops.matmul(half, ops.swapaxes(factor, -1, -2))
+        deviations = ops.concatenate([deviations, -deviations], axis=-2)
+        samples = ops.softmax(logits.mean[..., None, :] + deviations)  # (…, points, C)
+        mean = ops.mean(samples, axis=-2)
+        variance = ops.mean(ops.square(samples - mean[..., None, :]), axis=-2)
+
+        def entropy():
+            return ops.mean(categorical.entropy(samples), axis=-1)
+
+        return Moments(mean, variance, entropy=entropy)
+
+
+@keras.saving.register_keras_serializable("keras_variance")
+class MeanField(Head):
+    """softmax(m / √(1 + πv/8)), the logits' covariance ignored.
+
+    The variance of the probabilities p is that of their tangent plane,
+    pᵢ² (vᵢ − 2 pᵢvᵢ + Σ pⱼ² vⱼ).
+
+    Reference: MacKay, The evidence framework applied to classification networks
+    (Neural Computation 4, 1992); Lu et al., Mean-field approximation to
+    Gaussian-softmax integral (https://arxiv.org/abs/2006.07584), equation 6.
+    """
+
+    def __call__(self, operation, logits):
+        _check_axis(operation, logits)
+        v = logits.variance
+        p = ops.softmax(logits.mean / ops.sqrt(1 + math.pi / 8 * v))
+        common = ops.sum(ops.square(p) * v, axis=-1, keepdims=True)
+        return Moments(p, ops.square(p) * (v - 2 * p * v + common))
+
+
+MEMBERS = {"quasi_monte_carlo": QuasiMonteCarlo, "mean_field": MeanField}
+
+
+def get(identifier):
+    """A `Head` from a name, a config or a `Head`."""
+    return arguments.get(identifier, Head, MEMBERS)
+
+
+def normal_points(number, dimensions):
+    """Points that, with their negatives, stand for a standard normal distribution.
+
+    Returns:
+        Array, (number, dimensions).
+    """
+    steps = (np.arange(number)[:, None] + 0.5) * np.sqrt(_primes(dimensions))
+    points = np.vectorize(NormalDist().inv_cdf)(steps % 1)
+    if number > dimensions:
+        covariance = points.T @ points / number
+        points = points @ np.linalg.inv(np.linalg.cholesky(covariance)).T
+    return points
+
+
+def _primes(number):
+    """The first prime numbers."""
+    primes = []
+    candidate = 2
+    while len(primes) < number:
+        if all(candidate % prime for prime in primes):
+            primes.append(candidate)
+        candidate += 1
+    return np.array(primes)
+
+
+def _cholesky(covariance):
+    size = covariance.shape[-1]
+    diagonal = ops.diagonal(covariance, axis1=-2, axis2=-1)
+    jitter = JITTER * ops.max(diagonal, axis=-1)[..., None, None] + 1e-30
+    return ops.cholesky(covariance + jitter * ops.eye(size, dtype=covariance.dtype))
+
+
+def _check_axis(operation, logits):
+    if getattr(operation, "axis", -1) not in (-1, len(logits.mean.shape) - 1):
+        raise ValueError(
+            f"Layer '{operation.name}' must be over the last axis, for moments. "
+            f"Received: axis={operation.axis}"
+        )

@@ -1,0 +1,149 @@
+"""Rules of greatest values: max pooling, and the layers `Maximum` and `Minimum`."""
+
+import functools
+
+import keras
+from keras import ops
+
+from keras_variance.distributions.posteriors import TINY
+from keras_variance.moments.activations import normal_cdf, positive_part
+from keras_variance.moments.merging import known
+from keras_variance.moments.rules import Moments, moment_rule
+
+layers = keras.layers
+# Padding: below any activation, and no overflow when divided by a tiny stddev
+LOWEST = -1e20
+NODES = 32  # of an integral, the first not counted
+
+
+def maximum(x, y):
+    """Moments of max(x, y) for independent Gaussians, exactly.
+
+        E = max(E[x], E[y]) + min(E[d⁺], E[d⁻])
+        Var = Var[x] Φ + Var[y] (1 − Φ) − E[d⁺] E[d⁻],  d = x − y, Φ = P(d > 0)
+
+    Reference: Clark, The greatest of a finite set of random variables (Operations
+    Research 9, 1961), equations 2 and 3.
+    """
+    variance = x.variance + y.variance
+    share, above, below = positive_part(x.mean - y.mean, variance)
+    mean = ops.maximum(x.mean, y.mean) + ops.minimum(above, below)
+    variance = x.variance * share + y.variance * (1 - share) - above * below
+    return Moments(mean, ops.maximum(variance, 0))
+
+
+def greatest(x, axis):
+    """Moments of the greatest entry along an axis, which is kept with size 1.
+
+    Pairs, pairs of pairs and so on, each by `maximum`: exact for two independent
+    Gaussians. The maximum of a pair is then taken as Gaussian: the standard
+    deviation comes out 3 % low for four with equal moments, 16 % at worst for four
+    and 28 % for nine with others; the mean is off by 0.04 and 0.06 of it at worst.
+    """
+    while x.mean.shape[axis] > 1:
+        half = x.mean.shape[axis] // 2
+        parts = (ops.split(each, [half, 2 * half], axis) for each in _pair(x))
+        first, second, rest = (Moments(*pair) for pair in zip(*parts, strict=True))
+        both = maximum(first, second)
+        pairs = zip(_pair(both), _pair(rest), strict=True)
+        x = Moments(*(ops.concatenate(pair, axis) for pair in pairs))
+    return x
+
+
+def _pair(x):
+    return x.mean, x.variance
+
+
+def before_function(pool):
+    """Rule of a pooling layer that looks behind a nondecreasing function.
+
+    The greatest value of f(x) is f of the greatest x: x is nearer to Gaussian than
+    f(x), with f a ReLU for one.
+    """
+
+    def rule(layer, x):
+        if x.source is None:
+            return pool(layer, x)
+        function_rule, function, before = x.source
+        return function_rule(function, rule(layer, before))
+
+    return rule
+
+
+@moment_rule(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)
+@before_function
+def max_pooling(layer, x):
+    """As `greatest`, along one axis of the window after the other."""
+    first = 2 if layer.data_format == "channels_first" else 1
+    for axis, (size, stride) in enumerate(
+        zip(layer.pool_size, layer.strides, strict=True), start=first
+    ):
+        x = Moments(
+            _windows(x.mean, axis, size, stride, layer.padding, LOWEST),
+            _windows(x.variance, axis, size, stride, layer.padding, 0),
+        )
+        x = greatest(x, axis + 1)
+        x = Moments(*(ops.squeeze(each, axis + 1) for each in _pair(x)))
+    return x
+
+
+def _windows(x, axis, size, stride, padding, fill):
+    """(…, steps, …) to (…, windows, size, …)."""
+    steps = ops.shape(x)[axis]
+    if padding == "same":
+        missing = max((-(-steps // stride) - 1) * stride + size - steps, 0)
+        widths = [(0, 0)] * len(x.shape)
+        widths[axis] = (missing // 2, missing - missing // 2)
+        x, steps = ops.pad(x, widths, constant_values=fill), steps + missing
+    before = (slice(None),) * axis
+    slices = [x[(*before, slice(k, steps - size + k + 1, stride))] for k in range(size)]
+    return ops.stack(slices, axis + 1)
+
+
+@moment_rule(
+    layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D
+)
+@before_function
+def global_max_pooling(layer, x):
+    """Moments of the greatest of many independent Gaussians, by the trapezoid rule.
+
+    With F(t) = Π Φ((t − E[xᵢ]) / √Var[xᵢ]), which is 0 at a and 1 at b,
+
+        E = b − ∫ F(t) dt,  Var = 2 ∫ (b − t) F(t) dt − (b − E)²  from a to b
+
+    on 33 nodes: to 0.01 standard deviations where those of the xᵢ differ by a factor
+    of 3 at most; by up to 0.6 where they differ by orders of magnitude.
+    """
+    first = 2 if layer.data_format == "channels_first" else 1
+    axes = tuple(range(first, first + len(x.mean.shape) - 2))
+    stddev = ops.sqrt(x.variance + TINY)
+    low = ops.max(x.mean - 5 * stddev, axis=axes, keepdims=True)
+    high = ops.max(x.mean + 5 * stddev, axis=axes, keepdims=True)
+    below, squares = 0.0, 0.0  # the integrals
+    step = (high - low) / NODES
+    for k in range(1, NODES + 1):
+        distribution = normal_cdf((low + k * step - x.mean) / stddev)
+        distribution = ops.prod(distribution, axis=axes, keepdims=True)
+        weight = step / (2 if k == NODES else 1)
+        below += weight * distribution
+        squares += weight * 2 * (high - low - k * step) * distribution
+    # The second integrand ends with slope −2 (Euler and Maclaurin)
+    variance = squares + ops.square(step) / 6 - ops.square(below)
+    x = Moments(high - below, ops.maximum(variance, 0))
+    if layer.keepdims:
+        return x
+    return Moments(*(ops.squeeze(each, axes) for each in _pair(x)))
+
+
+@moment_rule(layers.Maximum)
+def maximum_of(layer, xs):
+    """As `maximum`, one input after the other."""
+    return functools.reduce(maximum, [known(x) for x in xs])
+
+
+@moment_rule(layers.Minimum)
+def minimum_of(layer, xs):
+    """min(x, y) = −max(−x, −y)."""
+    negatives = [Moments(-x.mean, x.variance) for x in xs]
+    x = maximum_of(layer, negatives)
+    return Moments(-x.mean, x.variance)

@@ -1,0 +1,271 @@
+"""`propagate_moments` against ensembles, and as a Keras model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import special
+
+import keras_variance as kv
+from keras_variance.moments import heads
+from keras_variance.transforms import ensemble, propagate_moments
+from tests.statistics import assert_moments, threshold
+from tests.transforms.models import WALKED, new
+
+SAMPLES = 2000
+
+
+def statistics(model, x, **arguments):
+    result = propagate_moments(model, statistics=True, **arguments)
+    return result.predict(x, verbose=0)
+
+
+def draws_of(model, x, samples=SAMPLES):
+    """(samples, rows, …) of each output."""
+    outputs = ensemble(model, samples, seed=1).predict(x, verbose=0)
+    return keras.tree.map_structure(lambda y: np.moveaxis(y, 1, 0), outputs)
+
+
+@pytest.mark.parametrize("posterior", ["zero_mean", "layer_alpha"])
+@pytest.mark.parametrize("name", ["sequential", "residual", "multiple"])
+def test_exact_where_the_assumptions_hold(name, posterior, rng):
+    """One variance layer, a known input, nothing correlated merged behind it."""
+    model, x = new(name, rng, posterior=posterior)
+    if name == "residual":
+        # Half of what its last layer reads is known, half is independent
+        assert isinstance(model.layers[-1], keras.layers.Dense)
+    y, draws = statistics(model, x), draws_of(model, x)
+    if name == "multiple":
+        expected = model.predict(x, verbose=0)["fixed"]
+        np.testing.assert_allclose(y["fixed"]["mean"], expected, rtol=1e-5)
+        assert not y["fixed"]["variance"].any()
+        y, draws = y["random"], draws["random"]
+    assert_moments(draws, y["mean"], y["variance"])
+
+
+@pytest.mark.parametrize("name", WALKED)
+def test_near_where_they_do_not(name, rng):
+    """Within a tenth of the standard deviations, which are within a quarter.
+
+    Where correlated activations are added, in the nested model, within a half
+    and a factor of two.
+    """
+    model, x = new(name, rng, posterior="layer_alpha")
+    y, draws = statistics(model, x), draws_of(model, x)
+    if name == "multiple":
+        y, draws = y["random"], draws["random"]
+    stddev = draws.std(axis=0)
+    error = threshold(draws[0].size) / np.sqrt(SAMPLES)
+    bias, ratio = (0.5, 1.0) if name == "nested" else (0.1, 0.25)
+    assert (np.abs(y["mean"] - draws.mean(axis=0)) / stddev).max() < bias + error
+    assert np.abs(np.sqrt(y["variance"]) / stddev - 1).max() < ratio + error
+
+
+def test_the_prefix_stays_as_it_is(rng):
+    """A layer without a rule is no trouble before the first variance layer."""
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.LayerNormalization(),
+            keras.Sequential([keras.layers.Dense(5, "softmax")]),
+            kv.VarianceDense(4, posterior="layer_alpha"),
+        ]
+    )
+    x = rng.normal(size=(3, 6)).astype("float32")
+    expected = kv.transforms.propagate_mean(model).predict(x, verbose=0)
+    result = propagate_moments(model).predict(x, verbose=0)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_deterministic_model_behind_is_walked(rng):
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu")])
+    model = keras.Sequential([keras.Input((5,)), kv.VarianceDense(4), inner])
+    x = rng.normal(size=(3, 5)).astype("float32")
+    y, draws = statistics(model, x), draws_of(model, x)
+    error = threshold(9) * draws.std(axis=0) / np.sqrt(SAMPLES)
+    # The inner layer's inputs are independent Gaussians: its ReLU is exact
+    assert (np.abs(y["mean"] - draws.mean(axis=0)) < error).all()
+
+
+def test_dropout_noise(rng):
+    """As training=True draws it; else dropout does nothing."""
+    x = rng.normal(size=(3, 6)).astype("float32")
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dropout(0.4), kv.VarianceDense(2)]
+    )
+    y = statistics(model, x, dropout=True)
+    draws = np.stack([model(x, training=True) for _ in range(SAMPLES)])
+    centred = draws - draws.mean(axis=0)
+    kurtosis = (centred**4).mean(axis=0) / (centred**2).mean(axis=0) ** 2
+    assert_moments(draws, y["mean"], y["variance"], kurtosis)
+    assert (statistics(model, x)["variance"] < y["variance"]).all()
+
+
+@pytest.mark.parametrize("correlated", [True, False])
+def test_quasi_monte_carlo(correlated, rng):
+    """Probabilities, variances and expected entropy, against 10⁵ draws."""
+    units, rows = 10, 5
+    kernel = rng.normal(size=(30, units)) / 5
+    m, v = rng.normal(size=(rows, 30)), rng.uniform(0.1, 1, size=(rows, 30))
+    layer = keras.layers.Dense(units)
+    layer.build((None, 30))
+    layer.kernel.assign(kernel)
+    x = kv.moments.Moments(*(a.astype("float32") for a in (m, v)))
+    logits = kv.moments.find_rule(layer)(layer, x)
+    if not correlated:
+        logits = kv.moments.Moments(logits.mean, logits.variance)
+        kernel_of_row = np.sqrt(np.asarray(logits.variance))[:, None] * np.eye(units)
+    p = heads.QuasiMonteCarlo()(None, logits)
+    for row in range(rows):
+        z = rng.normal(size=(100_000, units if not correlated else 30))
+        if correlated:
+            draws = (m[row] + np.sqrt(v[row]) * z) @ kernel
+        else:
+            draws = np.asarray(logits.mean)[row] + z @ kernel_of_row[row]
+        draws = special.softmax(draws, axis=-1)
+        entropy = special.entr(draws).sum(axis=-1).mean()
+        assert np.abs(p.mean[row] - draws.mean(axis=0)).sum() / 2 < 0.01
+        variance = draws.var(axis=0)
+        np.testing.assert_allclose(p.variance[row], variance, atol=0.1 * variance.max())
+        assert abs(p.entropy()[row] - entropy) < 0.03
+
+
+def test_points():
+    """Mean 0 by their negatives, the identity as covariance, and evenly spread."""
+    points = heads.normal_points(32, 10)
+    np.testing.assert_allclose(points.T @ points / 32, np.eye(10), atol=1e-12)
+    many = heads.normal_points(2000, 3)
+    for share in (0.1, 0.5, 0.9):
+        below = (many < special.ndtri(share)).mean(axis=0)
+        np.testing.assert_allclose(below, share, atol=0.01)
+
+
+def test_mean_field(rng):
+    """Against quadrature, for two classes."""
+    mean, variance = np.array([[1.0, 0.0]]), np.array([[2.0, 0.5]])
+    p = heads.MeanField()(None, kv.moments.Moments(mean, variance))
+    z = np.linspace(-9, 9, 20001)
+    weights = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
+    exact = (weights * special.expit(1 + np.sqrt(2.5) * z)).sum()
+    assert abs(p.mean[0, 0] - exact) < 0.03
+    np.testing.assert_allclose(p.variance[0, 0], p.variance[0, 1])  # as p₂ = 1 − p₁
+
+
+def test_a_softmax_in_the_model_is_the_head(rng):
+    """As an activation, as a layer, and of logits."""
+    dense = {"name": "dense", "activation": "softmax"}
+    x = rng.normal(size=(4, 3)).astype("float32")
+    ends = (
+        [keras.layers.Dense(5, **dense)],
+        [keras.layers.Dense(5), keras.layers.Softmax()],
+        [keras.layers.Dense(5), keras.layers.Activation("softmax")],
+        [keras.layers.Dense(5)],
+    )
+    results = []
+    hidden = kv.VarianceDense(8, "relu")
+    for end in ends:
+        model = keras.Sequential([keras.Input((3,)), hidden, *end])
+        end[0].kernel.assign(np.linspace(-1, 1, 40).reshape(8, 5) ** 3)
+        logits = len(end) == 1 and end[0].activation is keras.activations.linear
+        results.append(statistics(model, x, from_logits=logits))
+    for result in results[1:]:
+        for name, value in result.items():
+            np.testing.assert_allclose(value, results[0][name], rtol=1e-5)
+
+
+def test_sigmoid_head(rng):
+    """Binary outputs, with their expected entropy."""
+    model = keras.Sequential(
+        [keras.Input((3,)), kv.VarianceDense(1, posterior="additive")]
+    )
+    x = rng.normal(size=(4, 3)).astype("float32")
+    y = statistics(model, x, from_logits=True)
+    p = special.expit(draws_of(model, x, 20_000).astype("float64"))
+    entropy = (special.entr(p) + special.entr(1 - p))[..., 0]
+    assert y["entropy"].shape == (4,)
+    np.testing.assert_allclose(y["mean"], p.mean(axis=0), atol=0.01)
+    np.testing.assert_allclose(y["entropy"], entropy.mean(axis=0), atol=0.01)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("name", WALKED)
+def test_compiled_twice_the_same_bits(name, jit_compile, rng):
+    model, x = new(name, rng, posterior="layer_alpha")
+    result = propagate_moments(model, from_logits=True)
+    run = tf.function(result, jit_compile=jit_compile)
+    first, second = (keras.tree.flatten(run(x)) for _ in range(2))
+    for a, b, eager in zip(first, second, keras.tree.flatten(result(x)), strict=True):
+        assert np.array_equal(a, b)
+        np.testing.assert_allclose(a, eager, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_dtype_policies(policy, rng):
+    """Moments are of single precision at least."""
+    keras.config.set_dtype_policy(policy)
+    model, x = new("convolutional", rng)
+    result = propagate_moments(model, from_logits=True)
+    p = result.predict(300 * x, verbose=0)
+    assert p.dtype == ("float64" if policy == "float64" else "float32")
+    assert np.isfinite(p).all()
+
+
+def test_it_can_be_trained(rng):
+    """Gradients reach θ, without noise."""
+    model, x = new("convolutional", rng)
+    result = propagate_moments(model, from_logits=True)
+    result.compile("adam", "sparse_categorical_crossentropy")
+    before = [np.array(w) for w in model.trainable_weights]
+    history = result.fit(x, np.array([0, 1, 2]), epochs=3, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    for old, weight in zip(before, model.trainable_weights, strict=True):
+        assert np.isfinite(weight).all() and not np.array_equal(old, weight)
+
+
+def test_bad_input(rng):
+    model, _ = new("sequential", rng)
+    with pytest.raises(ValueError, match=r"head.*mean_field.*Received: .*'probit'"):
+        propagate_moments(model, head="probit")
+    for points in (0, 3, 2.0):
+        with pytest.raises(ValueError, match=f"`points`.*Received: points={points}"):
+            heads.QuasiMonteCarlo(points)
+    with pytest.raises(ValueError, match="variance layers"):
+        propagate_moments(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+    subclassed, _ = new("subclassed", rng)
+    with pytest.raises(ValueError, match="subclassed"):
+        propagate_moments(subclassed)
+
+
+@pytest.mark.parametrize(
+    "layer, name",
+    [
+        (keras.layers.LayerNormalization(name="norm"), "norm"),
+        (keras.layers.TimeDistributed(kv.VarianceDense(2), name="hidden"), "hidden"),
+        (keras.layers.Dense(2, activation=keras.ops.sin), "sin"),
+    ],
+)
+def test_a_layer_without_a_rule(layer, name):
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            kv.VarianceDense(4),
+            keras.layers.Reshape((2, 2)),
+            layer,
+        ]
+    )
+    message = rf"'{name}' of class .* Dense,.*mc_predict.*moment_rule.*Received: "
+    with pytest.raises(ValueError, match=message):
+        propagate_moments(model)
+
+
+def test_softmax_over_another_axis():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            kv.VarianceDense(4),
+            keras.layers.Reshape((2, 2)),
+            keras.layers.Softmax(axis=1),
+        ]
+    )
+    with pytest.raises(ValueError, match=r"last axis.*Received: axis=1"):
+        propagate_moments(model)
