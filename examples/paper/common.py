@@ -20,12 +20,12 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 BATCH_SIZE = 200
 
 
-def parser(description, epochs, seeds=3):
+def parser(description, seeds=3):
     """The arguments of every experiment."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--epochs", type=int, help="of every model")
     parser.add_argument("--seeds", type=int, default=seeds, help="0, 1, … this many")
     parser.add_argument("--data-dir", help="folder of mnist.npz; default: download")
     parser.add_argument(
@@ -78,13 +78,14 @@ def lenet(input_shape, *layers):
     )
 
 
-def train(name, build, data, args, seed):
+def train(name, build, data, args, seed, epochs):
     """A trained model: Adam, its rate falling linearly from 1e-3 to 0.
 
     Kept as `NAME-seedN-epochsM.keras` in the work folder, where it is looked for
     first; after an interruption training goes on with the epoch it was in.
     """
-    stem = f"{name}-seed{seed}-epochs{args.epochs}" + "-smoke" * args.smoke
+    epochs = args.epochs or epochs
+    stem = f"{name}-seed{seed}-epochs{epochs}" + "-smoke" * args.smoke
     path = args.work / f"{stem}.keras"
     if path.exists():
         return keras.models.load_model(path)
@@ -92,7 +93,7 @@ def train(name, build, data, args, seed):
     print(f"Training {stem}", flush=True)
     keras.utils.set_random_seed(seed)
     model = build()
-    steps = args.epochs * -(-len(data[0]) // BATCH_SIZE)
+    steps = epochs * -(-len(data[0]) // BATCH_SIZE)
     model.compile(
         keras.optimizers.Adam(
             keras.optimizers.schedules.PolynomialDecay(1e-3, steps, 0.0)
@@ -102,7 +103,7 @@ def train(name, build, data, args, seed):
     )
     backup = keras.callbacks.BackupAndRestore(args.work / stem)
     verbose = 1 if sys.stdout.isatty() else 2
-    model.fit(*data, BATCH_SIZE, args.epochs, verbose, callbacks=[backup])
+    model.fit(*data, BATCH_SIZE, epochs, verbose, callbacks=[backup])
     model.save(path)
     return model
 
@@ -116,7 +117,7 @@ def quality(probabilities, labels):
     }
 
 
-def write(name, args, results):
+def write(name, args, epochs, results):
     """The result JSON: what was run, with which versions, and what came out."""
     versions = {
         "keras_variance": kv.__version__,
@@ -125,7 +126,7 @@ def write(name, args, results):
     }
     config = {
         "data": "digits (smoke run)" if args.smoke else "mnist",
-        "epochs": args.epochs,
+        "epochs": args.epochs or epochs,
         "seeds": list(range(args.seeds)),
         "batch_size": BATCH_SIZE,
         "versions": versions,

@@ -16,15 +16,16 @@ layers = keras.layers
 def positive_part(mean, variance):
     """P(x > 0), E[x⁺] and E[x⁻] of Gaussian x = x⁺ − x⁻.
 
-    With a = mean / stddev: Φ(a), stddev · (φ(a) + aΦ(a)), stddev · (φ(a) − aΦ(−a)).
+    With a = mean / stddev: Φ(a), stddev · (φ(a) + aΦ(a)) and
+    stddev · (φ(a) − a(1 − Φ(a))).
     """
     stddev = ops.sqrt(variance + TINY)
     a = mean / stddev
     positive = normal_cdf(a)
     density = ops.exp(-ops.square(a) / 2) / math.sqrt(2 * math.pi)
     above = stddev * (density + a * positive)
-    below = stddev * (density - a * normal_cdf(-a))
-    return positive, ops.maximum(above, 0), ops.maximum(below, 0)
+    below = stddev * (density - a * (1 - positive))
+    return positive, above, below
 
 
 def normal_cdf(a):
@@ -43,10 +44,11 @@ def relu(operation, x):
     """Moments of x⁺ − c x⁻ for Gaussian x and slope c, exactly.
 
         E = E[x⁺] − c E[x⁻]
-        Var = Var[x] (Φ + c² (1 − Φ)) − (1 − c)² E[x⁺] E[x⁻],  Φ = P(x > 0)
+        Var = Var[x⁺] + c² Var[x⁻] + 2c E[x⁺] E[x⁻]
 
-    from Cov[x, x⁺] = Var[x] Φ (Stein's lemma) and x⁺x⁻ = 0. For a layer with a
-    threshold or a greatest value: `quadrature`.
+    with Var[x⁺] = Var[x] Φ − E[x⁺] E[x⁻] and Var[x⁻] = Var[x] (1 − Φ) − E[x⁺] E[x⁻],
+    Φ = P(x > 0), from Cov[x, x⁺] = Var[x] Φ (Stein's lemma) and x⁺x⁻ = 0. For a
+    layer with a threshold or a greatest value: `quadrature`.
 
     Reference: Frey & Hinton, Variational learning in nonlinear Gaussian belief
     networks (Neural Computation 11, 1999).
@@ -60,10 +62,13 @@ def relu(operation, x):
         default = 0.2 if operation is activations.leaky_relu else 0.0
         slope = getattr(operation, "negative_slope", default)
         source = (relu, operation, x)
-    positive, above, below = positive_part(x.mean, x.variance)
-    share = positive + slope**2 * (1 - positive)
-    variance = x.variance * share - (1 - slope) ** 2 * above * below
-    return Moments(above - slope * below, ops.maximum(variance, 0), source=source)
+    positive, mean, below = positive_part(x.mean, x.variance)
+    variance = x.variance * positive - mean * below
+    if isinstance(slope, keras.Variable) or slope != 0:
+        negative = x.variance * (1 - positive) - mean * below
+        variance += slope**2 * negative + 2 * slope * mean * below
+        mean -= slope * below
+    return Moments(mean, ops.maximum(variance, 0), source=source)
 
 
 # The logistic distribution is the mixture of the normal distributions of standard

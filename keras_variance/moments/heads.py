@@ -52,22 +52,20 @@ class QuasiMonteCarlo(Head):
     def __call__(self, operation, logits):
         _check_axis(operation, logits)
         classes = logits.mean.shape[-1]
-        half = ops.convert_to_tensor(
-            normal_points(self.points // 2, classes), logits.mean.dtype
-        )
+        half = normal_points(self.points // 2, classes).T
+        half = ops.convert_to_tensor(half, logits.mean.dtype)
         if logits.covariance is None:
-            stddev = ops.sqrt(logits.variance)
-            deviations = stddev[..., None, :] * half
+            deviations = ops.sqrt(logits.variance)[..., None] * half
         else:
-            factor = _cholesky(logits.covariance())
-            deviations = ops.matmul(half, ops.swapaxes(factor, -1, -2))
-        deviations = ops.concatenate([deviations, -deviations], axis=-2)
-        samples = ops.softmax(logits.mean[..., None, :] + deviations)  # (…, points, C)
-        mean = ops.mean(samples, axis=-2)
-        variance = ops.mean(ops.square(samples - mean[..., None, :]), axis=-2)
+            deviations = ops.matmul(_cholesky(logits.covariance()), half)
+        deviations = ops.concatenate([deviations, -deviations], axis=-1)
+        samples = _softmax(logits.mean[..., None] + deviations)  # (…, classes, points)
+        mean = ops.mean(samples, axis=-1)
+        variance = ops.mean(ops.square(samples - mean[..., None]), axis=-1)
 
         def entropy():
-            return ops.mean(categorical.entropy(samples), axis=-1)
+            each = categorical.entropy(ops.swapaxes(samples, -1, -2))
+            return ops.mean(each, axis=-1)
 
         return Moments(mean, variance, entropy=entropy)
 
@@ -123,6 +121,12 @@ def _primes(number):
             primes.append(candidate)
         candidate += 1
     return np.array(primes)
+
+
+def _softmax(logits):
+    """Over the last axis but one: `ops.softmax` would transpose, at half the speed."""
+    exponentials = ops.exp(logits - ops.max(logits, axis=-2, keepdims=True))
+    return exponentials / ops.sum(exponentials, axis=-2, keepdims=True)
 
 
 def _cholesky(covariance):

@@ -1,7 +1,5 @@
 """Rules of greatest values: max pooling, and the layers `Maximum` and `Minimum`."""
 
-import functools
-
 import keras
 from keras import ops
 
@@ -32,26 +30,18 @@ def maximum(x, y):
     return Moments(mean, ops.maximum(variance, 0))
 
 
-def greatest(x, axis):
-    """Moments of the greatest entry along an axis, which is kept with size 1.
+def greatest(xs):
+    """Moments of the greatest of several independent Gaussians, entry by entry.
 
     Pairs, pairs of pairs and so on, each by `maximum`: exact for two independent
     Gaussians. The maximum of a pair is then taken as Gaussian: the standard
     deviation comes out 3 % low for four with equal moments, 16 % at worst for four
     and 28 % for nine with others; the mean is off by 0.04 and 0.06 of it at worst.
     """
-    while x.mean.shape[axis] > 1:
-        half = x.mean.shape[axis] // 2
-        parts = (ops.split(each, [half, 2 * half], axis) for each in _pair(x))
-        first, second, rest = (Moments(*pair) for pair in zip(*parts, strict=True))
-        both = maximum(first, second)
-        pairs = zip(_pair(both), _pair(rest), strict=True)
-        x = Moments(*(ops.concatenate(pair, axis) for pair in pairs))
-    return x
-
-
-def _pair(x):
-    return x.mean, x.variance
+    while len(xs) > 1:
+        pairs = zip(xs[::2], xs[1::2], strict=False)
+        xs = [maximum(x, y) for x, y in pairs] + xs[len(xs) // 2 * 2 :]
+    return xs[0]
 
 
 def before_function(pool):
@@ -75,29 +65,24 @@ def before_function(pool):
 def max_pooling(layer, x):
     """As `greatest`, along one axis of the window after the other."""
     first = 2 if layer.data_format == "channels_first" else 1
-    for axis, (size, stride) in enumerate(
-        zip(layer.pool_size, layer.strides, strict=True), start=first
-    ):
-        x = Moments(
-            _windows(x.mean, axis, size, stride, layer.padding, LOWEST),
-            _windows(x.variance, axis, size, stride, layer.padding, 0),
-        )
-        x = greatest(x, axis + 1)
-        x = Moments(*(ops.squeeze(each, axis + 1) for each in _pair(x)))
+    sizes = zip(layer.pool_size, layer.strides, strict=True)
+    for axis, (size, stride) in enumerate(sizes, start=first):
+        means = _shifted(x.mean, axis, size, stride, layer.padding, LOWEST)
+        variances = _shifted(x.variance, axis, size, stride, layer.padding, 0)
+        x = greatest([Moments(*each) for each in zip(means, variances, strict=True)])
     return x
 
 
-def _windows(x, axis, size, stride, padding, fill):
-    """(…, steps, …) to (…, windows, size, …)."""
+def _shifted(x, axis, size, stride, padding, fill):
+    """The first entries of all windows along an axis, the second ones, …: a list."""
     steps = ops.shape(x)[axis]
     if padding == "same":
         missing = max((-(-steps // stride) - 1) * stride + size - steps, 0)
         widths = [(0, 0)] * len(x.shape)
         widths[axis] = (missing // 2, missing - missing // 2)
         x, steps = ops.pad(x, widths, constant_values=fill), steps + missing
-    before = (slice(None),) * axis
-    slices = [x[(*before, slice(k, steps - size + k + 1, stride))] for k in range(size)]
-    return ops.stack(slices, axis + 1)
+    others = (slice(None),) * axis
+    return [x[(*others, slice(k, steps - size + k + 1, stride))] for k in range(size)]
 
 
 @moment_rule(
@@ -132,13 +117,13 @@ def global_max_pooling(layer, x):
     x = Moments(high - below, ops.maximum(variance, 0))
     if layer.keepdims:
         return x
-    return Moments(*(ops.squeeze(each, axes) for each in _pair(x)))
+    return Moments(ops.squeeze(x.mean, axes), ops.squeeze(x.variance, axes))
 
 
 @moment_rule(layers.Maximum)
 def maximum_of(layer, xs):
-    """As `maximum`, one input after the other."""
-    return functools.reduce(maximum, [known(x) for x in xs])
+    """As `greatest`."""
+    return greatest([known(x) for x in xs])
 
 
 @moment_rule(layers.Minimum)

@@ -1,5 +1,7 @@
 """`propagate_moments`: the predictive distribution in one pass, without a sample."""
 
+import inspect
+
 import keras
 from keras import ops, tree
 
@@ -11,6 +13,7 @@ from keras_variance.moments.rules import Moments, find_rule
 from keras_variance.transforms.rewrite import (
     find_variance_layers,
     functional,
+    has_mask,
     is_functional,
     new_inputs,
     walk,
@@ -51,7 +54,7 @@ def propagate_moments(
 
     Raises:
         ValueError: If the model has no variance layer, can't be seen into, or has a
-            layer without a rule behind one.
+            layer behind one that has no rule or reads a mask.
 
     Example:
 
@@ -100,13 +103,24 @@ class MomentPropagation(keras.Layer):
         return tree.map_structure(self._finish, outputs)
 
     def check_rules(self):
-        """Raise ValueError if moments reach a layer that has no rule."""
+        """Raise ValueError if moments reach a layer that has no rule for them."""
 
-        def check(operation, x):
+        def masked(x):
+            return x.mean if isinstance(x, Moments) else has_mask(x)
+
+        def check(operation, inputs):
             self._rule(operation)
             if _activation(operation) is not None:
                 self._rule(_activation(operation))
-            return Moments(None)
+            has = any(masked(x) for x in tree.flatten(inputs))
+            if has and _reads_mask(operation):
+                raise ValueError(
+                    f"Layer '{operation.name}' reads a mask, which moments do not "
+                    "have: use `keras_variance.mc_predict`. "
+                    f"Received: {operation}"
+                )
+            # In place of moments: whether they would have a mask
+            return Moments(has and getattr(operation, "supports_masking", False))
 
         self._walk(new_inputs(self.model), check)
 
@@ -119,7 +133,7 @@ class MomentPropagation(keras.Layer):
                 return walk(operation, args[0], call)
             # An operator, such as that of `x + y`, has several arguments
             inputs = args[0] if isinstance(operation, keras.Layer) else list(args)
-            return propagate(operation, tree.map_structure(_moments, inputs))
+            return propagate(operation, inputs)
 
         return walk(self.model, inputs, call)
 
@@ -129,8 +143,8 @@ class MomentPropagation(keras.Layer):
         noisy = self.dropout and isinstance(operation, linear.DROPOUTS)
         return noisy or bool(variance_layers(operation))
 
-    def _propagate(self, operation, x):
-        x = self._rule(operation)(operation, x)
+    def _propagate(self, operation, inputs):
+        x = self._rule(operation)(operation, tree.map_structure(_moments, inputs))
         activation = _activation(operation)
         return x if activation is None else self._rule(activation)(activation, x)
 
@@ -178,6 +192,12 @@ def _moments(value):
 
 def _activation(operation):
     return getattr(operation, "activation", None)
+
+
+def _reads_mask(operation):
+    # In inference BatchNormalization does not
+    normalizes = isinstance(operation, keras.layers.BatchNormalization)
+    return not normalizes and "mask" in inspect.signature(operation.call).parameters
 
 
 def _statistics(x):

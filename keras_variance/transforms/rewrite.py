@@ -109,6 +109,12 @@ def functional(model):
     return keras.Model(inputs, outputs, name=model.name)
 
 
+def has_mask(tensor) -> bool:
+    """Whether a symbolic tensor has a mask."""
+    # Which has no public name.
+    return getattr(tensor, "_keras_mask", None) is not None
+
+
 def find_variance_layers(model):
     """The variance layers of a model; ValueError if there is none."""
     layers = variance_layers(model) if isinstance(model, keras.Model) else []
@@ -167,8 +173,7 @@ def split_prefix(model):
         return keras.layers.Identity()(cross(value)) if is_boundary else cross(value)
 
     whole = rewrite(model, call, finish)
-    # The mask of a tensor has no public name.
-    if any(getattr(x, "_keras_mask", None) is not None for x in boundary.values()):
+    if any(has_mask(x) for x in boundary.values()):
         return lambda inputs: inputs, model
     prefix = keras.Model(whole.input, list(boundary.values()), name="prefix")
     return prefix, keras.Model(list(boundary.values()), whole.output, name=model.name)

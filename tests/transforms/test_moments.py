@@ -258,6 +258,25 @@ def test_a_layer_without_a_rule(layer, name):
         propagate_moments(model)
 
 
+def masked_model(pooling):
+    x = keras.Input((4,), dtype="int32")
+    h = keras.layers.Embedding(5, 3, mask_zero=True)(x)
+    h = keras.layers.BatchNormalization()(kv.VarianceDense(3)(h))
+    return keras.Model(x, pooling(keras.layers.ReLU()(h)))
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'global_max")  # it ends the mask
+def test_masks():
+    """Refused where a layer would read one, kept in the prefix."""
+    with pytest.raises(ValueError, match=r"'pool' reads a mask.*Received: "):
+        propagate_moments(
+            masked_model(keras.layers.GlobalAveragePooling1D(name="pool"))
+        )
+    x = np.array([[1, 2, 0, 0], [3, 1, 2, 0]])
+    result = propagate_moments(masked_model(keras.layers.GlobalMaxPooling1D()))
+    assert np.isfinite(result.predict(x, verbose=0)).all()
+
+
 def test_softmax_over_another_axis():
     model = keras.Sequential(
         [
