@@ -1,4 +1,4 @@
-from benchmarks import ensemble, layer_step
+from benchmarks import ensemble, layer_step, moments
 
 
 def test_layer_step_runs(capsys):
@@ -14,3 +14,9 @@ def test_ensemble_runs(monkeypatch, capsys):
     assert "LeNet-5, all four layers, 10 images" in output
     assert "Peak memory of mc_predict" in output
     assert "MCPredict" in output
+
+
+def test_moments_runs(monkeypatch, capsys):
+    monkeypatch.setattr(moments, "ROWS", 10)
+    moments.main(["--repeats", "1"])
+    assert "moments, quasi_monte_carlo" in capsys.readouterr().out

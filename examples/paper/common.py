@@ -1,7 +1,8 @@
 """What the experiments share: arguments, data, LeNet-5-Caffe, training, results.
 
 An experiment runs as `python -m examples.paper.NAME`. It keeps its trained models in
-`--work`, goes on where it was stopped, and writes `docs/results/NAME.json`.
+`--work`, goes on where it was stopped, and writes `docs/results/NAME.json`, and
+`NAME.md`, which is made of that.
 """
 
 import argparse
@@ -32,6 +33,9 @@ def parser(description, seeds=3):
         "--work", type=Path, default=Path("work"), help="folder for trained models"
     )
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--report", action="store_true", help="only write the table of the results"
+    )
     parser.add_argument(
         "--smoke", action="store_true", help="a few rows of digits, in seconds"
     )
@@ -132,6 +136,20 @@ def write(name, args, epochs, results):
         "versions": versions,
     }
     args.results.mkdir(parents=True, exist_ok=True)
+    written = {"config": config, "results": results}
     path = args.results / f"{name}.json"
-    path.write_text(json.dumps({"config": config, "results": results}, indent=2) + "\n")
+    path.write_text(json.dumps(written, indent=2) + "\n")
+
+
+def report(name, args, table):
+    """Write `table(config, results)`, Markdown lines, for the results of a JSON."""
+    written = json.loads((args.results / f"{name}.json").read_text())
+    lines = list(table(written["config"], written["results"]))
+    lines.append(
+        f"\nMade by `python -m examples.paper.{name}`; all figures: "
+        f"[{name}.json]({name}.json)."
+    )
+    path = args.results / f"{name}.md"
+    path.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
     print(f"Written: {path}")

@@ -59,28 +59,41 @@ def evaluate(model, x, y, samples):
     }
 
 
-def report(title, seeds):
-    """A table of means over seeds, and moments against the largest ensemble."""
-    mean = {
-        name: {key: np.mean([each[name][key] for each in seeds]) for key in row}
-        for name, row in seeds[0].items()
-    }
-    print(f"\n{title}, mean of {len(seeds)} seeds")
-    print(f"{'':24}accuracy       NLL   mutual information   distance")
-    for name, row in mean.items():
-        print(
-            f"  {name:<20}{row['accuracy']:8.2f} % {row['nll']:9.4f} "
-            f"{row['mutual_information']:15.4f} nats {row['distance']:10.5f}"
+def table(config, results):
+    """Means over seeds, and moments against the largest ensemble."""
+    yield "# One pass of moments, and ensembles of samples"
+    for title, seeds in results.items():
+        epochs = config["epochs"]
+        epochs = epochs[title] if isinstance(epochs, dict) else epochs
+        mean = {
+            name: {key: np.mean([each[name][key] for each in seeds]) for key in row}
+            for name, row in seeds[0].items()
+        }
+        largest = mean[list(mean)[list(mean).index(AGAIN) - 1]]
+        yield f"\nLeNet-5, {title}, {config['data']}, {epochs} epochs, mean of "
+        yield f"{len(seeds)} seeds:\n"
+        yield (
+            "| prediction | accuracy, % | NLL, nats | against the largest ensemble "
+            "| mutual information, nats | distance |"
         )
-    largest = mean[list(mean)[list(mean).index(AGAIN) - 1]]
-    for head in HEADS:
-        points = mean[head]["accuracy"] - largest["accuracy"]
-        share = mean[head]["nll"] / largest["nll"] - 1
-        print(f"  {head}: {points:+.3f} points, NLL {100 * share:+.1f} %")
+        yield "|---|---|---|---|---|---|"
+        for name, row in mean.items():
+            points = row["accuracy"] - largest["accuracy"]
+            share = 100 * (row["nll"] / largest["nll"] - 1)
+            yield (
+                f"| {name} | {row['accuracy']:.2f} | {row['nll']:.4f} "
+                f"| {points:+.3f} points, NLL {share:+.1f} % "
+                f"| {row['mutual_information']:.4f} | {row['distance']:.5f} |"
+            )
+    yield "\nThe distance is the total variation of the predictive distribution from "
+    yield "that of the largest ensemble, averaged over rows."
 
 
 def main(arguments=None):
     args = common.parser(__doc__).parse_args(arguments)
+    if args.report:
+        common.report("mnist_moments", args, table)
+        return
     data, test_data = common.load(args)
     build = partial(common.lenet, data[0].shape[1:])
     samples = (1, 4) if args.smoke else SAMPLES
@@ -93,9 +106,8 @@ def main(arguments=None):
             model = common.train(name, make, data, args, seed, EPOCHS[title])
             results[title].append(evaluate(model, *test_data, samples))
             print(f"{title}, seed {seed}: {results[title][-1]}", flush=True)
-        report(title, results[title])
     common.write("mnist_moments", args, EPOCHS, results)
-    return results
+    common.report("mnist_moments", args, table)
 
 
 if __name__ == "__main__":

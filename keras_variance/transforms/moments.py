@@ -132,7 +132,9 @@ class MomentPropagation(keras.Layer):
             if is_functional(operation):
                 return walk(operation, args[0], call)
             # An operator, such as that of `x + y`, has several arguments
-            inputs = args[0] if isinstance(operation, keras.Layer) else list(args)
+            inputs = [*args, *kwargs.values()]
+            if isinstance(operation, keras.Layer):
+                inputs = inputs[0]
             return propagate(operation, inputs)
 
         return walk(self.model, inputs, call)

@@ -11,6 +11,7 @@ def test_digits(tmp_path, capsys):
     assert rows["one sample"] >= 0.95
     assert rows["mean of the weights"] <= 0.2
     assert rows["average of 20 samples"] >= 0.97
+    assert rows["moments, one pass"] >= 0.97
     assert "Accuracy on 360 held-out rows of digits" in capsys.readouterr().out
     assert (tmp_path / "model.keras").exists()
     assert (tmp_path / "activations.png").stat().st_size > 10_000
@@ -43,4 +44,4 @@ def test_other_layers(arguments, tmp_path, rng):
         ]
     )
     names = ["one sample", "mean of the weights", "average of 20 samples"]
-    assert list(rows) == names
+    assert list(rows) == [*names, "moments, one pass"]
