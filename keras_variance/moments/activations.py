@@ -107,7 +107,7 @@ def sigmoid(operation, x):
     """As `logistic`."""
 
     def entropy():
-        return quadrature(_binary_entropy, x).mean[..., 0]
+        return ops.sum(quadrature(_binary_entropy, x).mean, axis=-1)
 
     return Moments(
         *logistic(x.mean, x.variance), entropy=entropy, source=(sigmoid, operation, x)

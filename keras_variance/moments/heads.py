@@ -11,7 +11,7 @@ from keras_variance import arguments, categorical
 from keras_variance.moments.rules import Moments
 
 # Of the largest variance, added to all: a Cholesky factor in single precision
-JITTER = 1e-6
+JITTER = 1e-5
 
 
 class Head(arguments.Member):
@@ -79,7 +79,7 @@ class MeanField(Head):
 
     Reference: MacKay, The evidence framework applied to classification networks
     (Neural Computation 4, 1992); Lu et al., Mean-field approximation to
-    Gaussian-softmax integral (https://arxiv.org/abs/2006.07584), equation 6.
+    Gaussian-softmax integral (https://arxiv.org/abs/2006.07584), "mean-field 0".
     """
 
     def __call__(self, operation, logits):

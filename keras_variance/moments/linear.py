@@ -159,37 +159,3 @@ def dropout_noise(layer, x):
 def rearrangement(layer, x):
     """What moves entries, or adds zeros."""
     return Moments(layer.call(x.mean), layer.call(x.variance))
-
-
-@moment_rule(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
-def average_pooling(layer, x):
-    """Var[Σ xᵢ / n] = Σ Var[xᵢ] / n², n the entries of a window without padding."""
-    if layer.padding == "valid":
-        count = 1
-        for size in layer.pool_size:
-            count *= size
-    else:
-        shape = list(ops.shape(x.mean))
-        channels = 1 if layer.data_format == "channels_first" else -1
-        shape[0] = shape[channels] = 1
-        count = ops.conv(
-            ops.ones(shape, x.mean.dtype),
-            ops.ones((*layer.pool_size, 1, 1), x.mean.dtype),
-            layer.strides,
-            "same",
-            layer.data_format,
-        )
-    return Moments(layer.call(x.mean), layer.call(x.variance) / count)
-
-
-@moment_rule(
-    layers.GlobalAveragePooling1D,
-    layers.GlobalAveragePooling2D,
-    layers.GlobalAveragePooling3D,
-)
-def global_average_pooling(layer, x):
-    """As `average_pooling`, with one window."""
-    mean = layer.call(x.mean)
-    size = ops.cast(ops.prod(ops.shape(x.mean)), mean.dtype)
-    count = size / ops.cast(ops.prod(ops.shape(mean)), mean.dtype)
-    return Moments(mean, layer.call(x.variance) / count)

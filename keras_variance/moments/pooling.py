@@ -1,4 +1,6 @@
-"""Rules of greatest values: max pooling, and the layers `Maximum` and `Minimum`."""
+"""Rules of pooling layers, and of the layers `Maximum` and `Minimum`."""
+
+import math
 
 import keras
 from keras import ops
@@ -12,6 +14,42 @@ layers = keras.layers
 # Padding: below any activation, and no overflow when divided by a tiny stddev
 LOWEST = -1e20
 NODES = 32  # of an integral, the first not counted
+
+
+def _spatial_axes(layer, x):
+    first = 2 if layer.data_format == "channels_first" else 1
+    return tuple(range(first, first + len(x.mean.shape) - 2))
+
+
+@moment_rule(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
+def average_pooling(layer, x):
+    """Var[Σ xᵢ / n] = Σ Var[xᵢ] / n², n the entries of a window without padding."""
+    count = math.prod(layer.pool_size)
+    if layer.padding == "same":
+        shape = [1] * len(x.mean.shape)
+        for axis in _spatial_axes(layer, x):
+            shape[axis] = ops.shape(x.mean)[axis]
+        count = ops.conv(
+            ops.ones(shape, x.mean.dtype),
+            ops.ones((*layer.pool_size, 1, 1), x.mean.dtype),
+            layer.strides,
+            "same",
+            layer.data_format,
+        )
+    return Moments(layer.call(x.mean), layer.call(x.variance) / count)
+
+
+@moment_rule(
+    layers.GlobalAveragePooling1D,
+    layers.GlobalAveragePooling2D,
+    layers.GlobalAveragePooling3D,
+)
+def global_average_pooling(layer, x):
+    """As `average_pooling`, with one window."""
+    count = 1.0
+    for axis in _spatial_axes(layer, x):
+        count *= ops.cast(ops.shape(x.mean)[axis], x.mean.dtype)
+    return Moments(layer.call(x.mean), layer.call(x.variance) / count)
 
 
 def maximum(x, y):
@@ -64,9 +102,8 @@ def before_function(pool):
 @before_function
 def max_pooling(layer, x):
     """As `greatest`, along one axis of the window after the other."""
-    first = 2 if layer.data_format == "channels_first" else 1
-    sizes = zip(layer.pool_size, layer.strides, strict=True)
-    for axis, (size, stride) in enumerate(sizes, start=first):
+    windows = zip(_spatial_axes(layer, x), layer.pool_size, layer.strides, strict=True)
+    for axis, size, stride in windows:
         means = _shifted(x.mean, axis, size, stride, layer.padding, LOWEST)
         variances = _shifted(x.variance, axis, size, stride, layer.padding, 0)
         x = greatest([Moments(*each) for each in zip(means, variances, strict=True)])
@@ -99,8 +136,7 @@ def global_max_pooling(layer, x):
     on 33 nodes: to 0.01 standard deviations where those of the xᵢ differ by a factor
     of 3 at most; by up to 0.6 where they differ by orders of magnitude.
     """
-    first = 2 if layer.data_format == "channels_first" else 1
-    axes = tuple(range(first, first + len(x.mean.shape) - 2))
+    axes = _spatial_axes(layer, x)
     stddev = ops.sqrt(x.variance + TINY)
     low = ops.max(x.mean - 5 * stddev, axis=axes, keepdims=True)
     high = ops.max(x.mean + 5 * stddev, axis=axes, keepdims=True)

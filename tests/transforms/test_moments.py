@@ -130,6 +130,19 @@ def test_quasi_monte_carlo(correlated, rng):
         assert abs(p.entropy()[row] - entropy) < 0.03
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 1e6])
+def test_singular_covariance(scale, rng):
+    """More classes than inputs, or no variance at all: a row is never NaN."""
+    layer = keras.layers.Dense(100)
+    layer.build((None, 5))
+    x = rng.normal(size=(2, 20, 5)).astype("float32")
+    logits = kv.moments.find_rule(layer)(
+        layer, kv.moments.Moments(x[0], scale * x[1] ** 2)
+    )
+    p = heads.QuasiMonteCarlo()(None, logits)
+    np.testing.assert_allclose(np.sum(p.mean, axis=-1), 1, rtol=1e-4)
+
+
 def test_points():
     """Mean 0 by their negatives, the identity as covariance, and evenly spread."""
     points = heads.normal_points(32, 10)
