@@ -12,7 +12,7 @@ def test_mnist_moments(tmp_path, capsys):
     assert "quasi_monte_carlo" in table
     written = json.loads((tmp_path / "mnist_moments.json").read_text())
     assert written["config"]["data"] == "digits (smoke run)"
-    rows = written["results"]["all four layers"]
+    rows = written["results"]["predictions"]["all four layers"]
     assert len(rows) == 2  # seeds
     for row in rows:
         assert 0 <= row["mean_field"]["accuracy"] <= 100
