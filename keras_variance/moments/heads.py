@@ -1,7 +1,6 @@
 """Rules of the softmax: how Gaussian logits become class probabilities."""
 
 import math
-from statistics import NormalDist
 
 import keras
 import numpy as np
@@ -104,6 +103,8 @@ def normal_points(number, dimensions):
     Returns:
         Array, (number, dimensions).
     """
+    from statistics import NormalDist
+
     steps = (np.arange(number)[:, None] + 0.5) * np.sqrt(_primes(dimensions))
     points = np.vectorize(NormalDist().inv_cdf)(steps % 1)
     if number > dimensions:

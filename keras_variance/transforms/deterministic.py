@@ -37,6 +37,7 @@ def from_deterministic(model, posterior="layer_alpha", layers=None, **kwargs):
 
     Example:
 
+    >>> import keras
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     >>> stochastic = from_deterministic(model, prior="log_uniform", train_size=100)
     >>> type(stochastic.layers[-1]).__name__

@@ -9,14 +9,17 @@ from tests.transforms.models import WALKED, new
 
 @pytest.mark.parametrize("name", ["sequential", "stacked", "convolutional"])
 def test_near_monte_carlo(name, rng):
-    """Every field, for class probabilities; nearer with one variance layer."""
+    """Every field, for class probabilities.
+
+    Near where the variance layer is the last one; with two of them only roughly.
+    """
     model, x = new(name, rng, posterior="layer_alpha")
     monte_carlo = kv.mc_predict(model, x, 2000, from_logits=True, verbose=0)
     moments = kv.moment_predict(model, x, from_logits=True, verbose=0)
     for field in ("mean", "variance", "entropy", "mutual_information"):
         a, b = getattr(moments, field), getattr(monte_carlo, field)
         assert isinstance(a, np.ndarray)
-        np.testing.assert_allclose(a, b, atol=0.04 if name == "sequential" else 0.12)
+        np.testing.assert_allclose(a, b, atol=0.04 if name == "sequential" else 0.2)
     assert moments.samples is None
 
 
