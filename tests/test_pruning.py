@@ -128,7 +128,8 @@ def test_report(rng):
 
 def test_sparsity_curve(rng):
     """Leaves the model alone; accuracy falls when there is nothing left."""
-    model, layer = one_layer(rng, units=4)
+    model, layer = one_layer(rng, "additive", units=4)
+    layer.phi.assign(layer.phi - 3)
     x = 3 * rng.normal(size=(200, 8)).astype("float32")
     y = np.asarray(kv.mc_predict(model, x, 200, from_logits=True, verbose=0).mean)
     before = np.array(layer.kernel)
