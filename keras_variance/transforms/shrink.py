@@ -333,9 +333,10 @@ class _Linear(_Whole):
             return layer
         offset = self._offset(~inputs)[units]
         config = layer.get_config()
-        config["units" if isinstance(layer, layers.Dense) else "filters"] = int(
-            units.sum()
-        )
+        size = "units" if isinstance(layer, layers.Dense) else "filters"
+        config[size] = int(units.sum())
+        if config.get("pruned"):  # and something pruned is left
+            config["pruned"] = not self._part(layer.mask).all()
         config["use_bias"] = layer.bias is not None or bool(offset.any())
         smaller = type(layer).from_config(config)
         smaller.build((*self.source.tensor.shape[:-1], int(inputs.sum())))
@@ -345,7 +346,7 @@ class _Linear(_Whole):
             smaller.bias.assign(offset)
         smaller.kernel.assign(self._part(layer.kernel))
         for name in ("phi", "mask"):
-            if getattr(layer, name, None) is not None:
+            if getattr(smaller, name, None) is not None:
                 getattr(smaller, name).assign(self._part(getattr(layer, name)))
         if getattr(layer, "kl_weight", None) is not None:
             smaller.kl_weight.assign(layer.kl_weight)
