@@ -2,6 +2,7 @@
 
     python examples/quickstart.py                      # digits: offline, seconds
     python examples/quickstart.py --dataset mnist --epochs 10 [--data-dir DIR]
+    python examples/quickstart.py --prune 0.9
 
 Every weight of the variance layer has mean 0. One sample of the weights
 classifies well, the average of 20 samples better, and as well one pass of
@@ -94,6 +95,16 @@ def train(model, data, test_data, epochs, batch_size):
     model.fit(*data, batch_size, epochs, callbacks=[compare])
 
 
+def prune(model, sparsity, data, test_data, epochs, batch_size):
+    """Set the least variable units to 0, train what is left, leave out the rest."""
+    print(f"\n{kv.prune(model, sparsity, granularity='unit')}")
+    train(model, data, test_data, epochs, batch_size)
+    smaller = kv.transforms.shrink(model)
+    print(f"\n{kv.transforms.shrink_report(model)}")
+    print(f"{model.count_params():,} parameters → {smaller.count_params():,}")
+    return smaller
+
+
 def accuracies(model, test_data):
     """Accuracy of one sample, of the weights' means, the ensemble and moments."""
     x, y = test_data
@@ -151,6 +162,7 @@ def main(arguments=None):
     parser.add_argument(
         "--posterior", choices=kv.posteriors.MEMBERS, default="zero_mean"
     )
+    parser.add_argument("--prune", type=float, help="share of units, from 0 to below 1")
     parser.add_argument("--output", type=Path, default=Path("quickstart_output"))
     args = parser.parse_args(arguments)
 
@@ -165,7 +177,11 @@ def main(arguments=None):
     )
     model = build_model(data[0].shape[1:], layer)
     epochs, batch_size = (30, 50) if args.dataset == "digits" else (10, 200)
-    train(model, data, test_data, args.epochs or epochs, batch_size)
+    epochs = args.epochs or epochs
+    train(model, data, test_data, epochs, batch_size)
+    if args.prune is not None:
+        more = -(-epochs // 3)
+        model = prune(model, args.prune, data, test_data, more, batch_size)
 
     args.output.mkdir(parents=True, exist_ok=True)
     model.save(args.output / "model.keras")

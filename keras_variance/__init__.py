@@ -22,12 +22,20 @@ from keras_variance.layers import (
     VarianceDepthwiseConv2D,
     VarianceLayer,
 )
+from keras_variance.pruning import (
+    SparsityReport,
+    prune,
+    sparsity,
+    sparsity_curve,
+    sparsity_report,
+)
 from keras_variance.version import __version__
 
 __all__ = [
     "ELBO",
     "LayerStatistics",
     "Prediction",
+    "SparsityReport",
     "VarianceConv1D",
     "VarianceConv2D",
     "VarianceConv2DTranspose",
@@ -47,7 +55,11 @@ __all__ = [
     "noises",
     "posteriors",
     "priors",
+    "prune",
     "random",
+    "sparsity",
+    "sparsity_curve",
+    "sparsity_report",
     "summary",
     "transforms",
 ]

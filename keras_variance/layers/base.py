@@ -47,6 +47,8 @@ class VarianceLayer:
         kl_weight: Float ≥ 0, the initial value of the variable `kl_weight`,
             to be changed in training for KL annealing.
         seed: Integer that makes the noise repeatable.
+        pruned: Whether the layer has a mask of pruned weights, which are 0 and
+            stay so in training (see `keras_variance.prune`).
         *args, **kwargs: The arguments of the stock layer, unchanged.
 
     Raises:
@@ -69,6 +71,7 @@ class VarianceLayer:
         train_size: float | None = None,
         kl_weight: float = 1.0,
         seed: int | None = None,
+        pruned: bool = False,
         **kwargs,
     ):
         posterior = posteriors.get(posterior)
@@ -92,7 +95,9 @@ class VarianceLayer:
         self.initial_kl_weight = kl_weight
         self.seed = seed
         self.seed_generator = SeedGenerator(seed)
+        self.pruned = pruned
         self.phi = None
+        self.mask = None
         self.kl_weight = None
         if prior is not None:
             self.kl_weight = self.add_weight(
@@ -129,6 +134,45 @@ class VarianceLayer:
                 shape=shape,
                 initializer=keras.initializers.Constant(self.posterior.initial_phi),
             )
+        if self.pruned:
+            self._add_mask()
+
+    def _add_mask(self):
+        self.mask = self.add_weight(
+            name="mask",
+            shape=self.kernel.shape,
+            dtype="bool",
+            initializer="ones",
+            trainable=False,
+        )
+        # Momentum from before would move θ where its gradient has become 0
+        constraint = self.kernel.constraint or (lambda weights: weights)
+        self.kernel.constraint = lambda weights: self._masked(constraint(weights))
+
+    def keep(self, mask):
+        """Prune all weights but some, in place: they are 0, in training too.
+
+        A weight that was pruned before stays so. A model that was compiled before
+        the layer's first mask has to be traced again, which `keras_variance.prune`
+        sees to.
+
+        Args:
+            mask: Boolean array of the kernel's shape, true for weights to keep.
+        """
+        if not self.pruned:
+            # A layer that is built takes no more weights; Keras does the same to
+            # add LoRA weights to one.
+            self._tracker.unlock()
+            self._add_mask()
+            self._tracker.lock()
+            self.pruned = True
+        self.mask.assign(ops.logical_and(self.mask, mask))
+        self.kernel.assign(self._masked(self.kernel))
+
+    def _masked(self, weights):
+        if self.mask is None or weights is None:
+            return weights
+        return ops.where(self.mask, weights, ops.zeros((), weights.dtype))
 
     def call(self, inputs):
         seed = Stream(self.seed_generator.next())
@@ -164,12 +208,12 @@ class VarianceLayer:
     @property
     def kernel_mean(self):
         """Means of the weights, a tensor; None stands for 0 everywhere."""
-        return self.posterior.mean(*self._parameters())
+        return self._masked(self.posterior.mean(*self._parameters()))
 
     @property
     def kernel_scale(self):
         """Standard deviations of the weights, up to sign: a tensor."""
-        return self.posterior.scale(*self._parameters())
+        return self._masked(self.posterior.scale(*self._parameters()))
 
     @property
     def log_alpha(self):
@@ -238,6 +282,7 @@ class VarianceLayer:
             "train_size": self.train_size,
             "kl_weight": self.initial_kl_weight,
             "seed": self.seed,
+            "pruned": self.pruned,
         }
         return {**super().get_config(), **config}
 

@@ -3,6 +3,7 @@ from keras_variance.transforms.draw import draw
 from keras_variance.transforms.ensemble import ensemble
 from keras_variance.transforms.means import propagate_mean, zero_mean
 from keras_variance.transforms.moments import propagate_moments
+from keras_variance.transforms.shrink import shrink, shrink_report
 
 __all__ = [
     "draw",
@@ -10,5 +11,7 @@ __all__ = [
     "from_deterministic",
     "propagate_mean",
     "propagate_moments",
+    "shrink",
+    "shrink_report",
     "zero_mean",
 ]

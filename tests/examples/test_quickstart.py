@@ -22,7 +22,7 @@ def test_digits(tmp_path, capsys):
     "arguments",
     [
         ["--posterior", "layer_alpha", "--estimator", "weight_sampling"],
-        ["--noise", "bernoulli"],
+        ["--noise", "bernoulli", "--prune", "0.9"],
     ],
 )
 def test_other_layers(arguments, tmp_path, rng):

@@ -1,0 +1,319 @@
+"""Pruning: weights that do not matter are set to 0, for good."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_variance import arguments
+from keras_variance.distributions import posteriors
+from keras_variance.inference.elbo import categorical_log_likelihood
+from keras_variance.inference.predict import mc_predict
+from keras_variance.layers import VarianceLayer
+from keras_variance.transforms.rewrite import check_functional, find_variance_layers
+
+GRANULARITIES = ("weight", "unit")
+LOG_ALPHA_THRESHOLD = 3.0
+
+
+class LayerSparsity(NamedTuple):
+    """How many weights of a layer are 0."""
+
+    name: str
+    weights: int
+    zeros: int
+
+    @property
+    def sparsity(self) -> float:
+        return self.zeros / self.weights
+
+
+class SparsityReport(NamedTuple):
+    """The sparsity of a model's variance layers; prints as a table."""
+
+    layers: tuple[LayerSparsity, ...]
+
+    @property
+    def total(self) -> LayerSparsity:
+        """All layers together."""
+        weights = sum(layer.weights for layer in self.layers)
+        return LayerSparsity("all", weights, sum(layer.zeros for layer in self.layers))
+
+    def __str__(self):
+        rows = (*self.layers, self.total)
+        width = max(len(row.name) for row in rows)
+        lines = [f"{'layer':<{width}}{'weights':>12}{'zeros':>12}   sparsity"]
+        for row in rows:
+            lines.append(
+                f"{row.name:<{width}}{row.weights:>12,}{row.zeros:>12,}"
+                f"{100 * row.sparsity:>9.2f} %"
+            )
+        return "\n".join(lines)
+
+
+class Criterion(NamedTuple):
+    """What tells the weights that matter."""
+
+    value: Callable  # (layer) → array that broadcasts to the kernel
+    sign: int  # 1 if small values are pruned, -1 if great ones
+
+
+def _scale(layer):
+    return np.abs(_array(layer.kernel_scale))
+
+
+def _snr(layer):
+    mean, scale = np.abs(_array(layer.kernel_mean)), np.abs(_array(layer.kernel_scale))
+    return mean / np.maximum(scale, posteriors.TINY)
+
+
+def _log_alpha(layer):
+    return _array(layer.log_alpha)
+
+
+CRITERIA = {
+    "scale": Criterion(_scale, 1),
+    "snr": Criterion(_snr, 1),
+    "log_alpha": Criterion(_log_alpha, -1),
+}
+
+
+def prune(
+    model,
+    sparsity: float | None = None,
+    threshold: float | None = None,
+    by: str = "scale",
+    granularity: str = "weight",
+    layers=None,
+) -> SparsityReport:
+    """Set the least important weights of variance layers to 0, in place.
+
+    They stay 0 in further training, saved and reloaded: layers get a mask. Mean
+    and variance of a pruned weight are 0; the bias is left.
+
+    Args:
+        model: A built Keras model with variance layers.
+        sparsity: From 0 to below 1: the share of weights (or units) that are 0
+            afterwards, in each layer; those that are pruned already count.
+        threshold: Weights below it are pruned, above it for `"log_alpha"`.
+        by: `"scale"`, the weight's standard deviation; `"snr"`, |mean| / standard
+            deviation; `"log_alpha"`, log(variance / mean²), with 3 as threshold
+            if neither it nor `sparsity` is given.
+        granularity: `"weight"`, or `"unit"` for all weights of output units, by
+            the average of the criterion over them.
+        layers: Variance layers of the model, or their names. Defaults to all.
+
+    Returns:
+        A `SparsityReport` of all variance layers.
+
+    Raises:
+        ValueError: For a sparsity outside of [0, 1), both or neither of sparsity
+            and threshold, layers that are not the model's, or a criterion that
+            tells nothing of a layer's weights. Nothing is pruned then.
+
+    Example:
+
+    >>> import keras_variance as kv
+    >>> layer = kv.VarianceDense(50, name="dense")
+    >>> model = keras.Sequential([keras.Input((20,)), layer])
+    >>> print(prune(model, sparsity=0.9))
+    layer     weights       zeros   sparsity
+    dense       1,000         900    90.00 %
+    all         1,000         900    90.00 %
+
+    Reference: Variance Networks (https://arxiv.org/abs/1803.03764), figure 5
+    (scale); Graves, Practical Variational Inference for Neural Networks (2011),
+    section 5 (SNR); Molchanov et al., Variational Dropout Sparsifies Deep Neural
+    Networks (https://arxiv.org/abs/1701.05369), section 4.4 (log α).
+    """
+    chosen = _choose(model, layers)
+    if by not in CRITERIA or granularity not in GRANULARITIES:
+        raise ValueError(
+            f"Argument `by` must be one of {sorted(CRITERIA)}, and `granularity` of "
+            f"{sorted(GRANULARITIES)}. Received: by={by!r}, granularity={granularity!r}"
+        )
+    if by == "log_alpha" and sparsity is None and threshold is None:
+        threshold = LOG_ALPHA_THRESHOLD
+    if (sparsity is None) == (threshold is None):
+        raise ValueError(
+            "Expected one of the arguments `sparsity` and `threshold`. "
+            f"Received: sparsity={sparsity}, threshold={threshold}"
+        )
+    if sparsity is not None:
+        check_sparsity("sparsity", sparsity)
+    else:
+        threshold = arguments.number("threshold", threshold)
+    for layer in chosen:
+        _check_criterion(layer, by, granularity, sparsity)
+    kept = [_kept(each, sparsity, threshold, by, granularity) for each in chosen]
+    first = not all(layer.pruned for layer in chosen)
+    for layer, mask in zip(chosen, kept, strict=True):
+        layer.keep(mask)
+    if first:
+        retrace(model)
+    return sparsity_report(model)
+
+
+def sparsity(model) -> float:
+    """The share of weights of a model's variance layers that are 0."""
+    return sparsity_report(model).total.sparsity
+
+
+def sparsity_report(model) -> SparsityReport:
+    """The sparsity of each variance layer of a model."""
+    return SparsityReport(tuple(map(_layer_sparsity, find_variance_layers(model))))
+
+
+class Point(NamedTuple):
+    """A point of a `sparsity_curve`.
+
+    Attributes:
+        sparsity: The share of weights that are 0.
+        accuracy: Of the ensemble, from 0 to 1.
+        nll: Its negative log-likelihood, in nats a row.
+    """
+
+    sparsity: float
+    accuracy: float
+    nll: float
+
+
+def sparsity_curve(
+    model,
+    x,
+    y,
+    sparsities=(0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99),
+    samples: int = 20,
+    batch_size: int = 32,
+    from_logits: bool = False,
+    seed: int | None = None,
+    **kwargs,
+) -> list[Point]:
+    """Quality of a classifier's ensemble by how much of it is pruned.
+
+    Args:
+        model: A built Sequential or Functional model with variance layers. A copy
+            is pruned, without further training.
+        x: Arrays, as for `model.predict`.
+        y: Array, (rows,), of integer labels.
+        sparsities: Floats from 0 to below 1.
+        samples, batch_size, from_logits, seed: As for `mc_predict`.
+        **kwargs: Further arguments of `prune`: `by`, `granularity`, `layers` (by
+            name).
+
+    Returns:
+        A list with a `Point` for each sparsity, in ascending order.
+
+    Raises:
+        ValueError: As `prune`.
+    """
+    for value in sparsities:
+        check_sparsity("sparsities", value)
+    check_functional(model)
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    points = []
+    for value in sorted(sparsities):
+        report = prune(copy, value, **kwargs)
+        prediction = mc_predict(
+            copy, x, samples, batch_size, from_logits, seed=seed, verbose=0
+        )
+        labels = np.asarray(y).ravel()
+        accuracy = np.mean(prediction.mean.argmax(axis=-1) == labels)
+        nll = -np.mean(categorical_log_likelihood(labels, prediction.mean))
+        points.append(Point(report.total.sparsity, float(accuracy), float(nll)))
+    return points
+
+
+def check_sparsity(name, value):
+    """Raise ValueError if a sparsity is outside of [0, 1)."""
+    value = arguments.number(name, value, minimum=0)
+    if value >= 1:
+        raise ValueError(
+            f"Argument `{name}` must be at least 0 and below 1. "
+            f"Received: {name}={value}"
+        )
+
+
+def retrace(model):
+    """Have a compiled model trace its functions again: its layers got masks."""
+    if model.compiled:
+        model.make_train_function(force=True)
+    if model.compiled or model.predict_function is not None:
+        model.make_test_function(force=True)
+        model.make_predict_function(force=True)
+
+
+def _layer_sparsity(layer):
+    zero = _array(layer.kernel_scale) == 0
+    if layer.kernel_mean is not None:
+        zero &= _array(layer.kernel_mean) == 0
+    return LayerSparsity(layer.name, zero.size, int(zero.sum()))
+
+
+def _array(tensor):
+    return keras.ops.convert_to_numpy(tensor).astype("float64")
+
+
+def _choose(model, layers):
+    every = find_variance_layers(model)
+    if not all(layer.built for layer in every):
+        raise ValueError(
+            "Expected a model that is built: give it a `keras.Input`, or call it on "
+            f"data. Received: model={model}"
+        )
+    if layers is None:
+        return every
+    named = {layer.name: layer for layer in every}
+    chosen = [named.get(x, x) if isinstance(x, str) else x for x in layers]
+    if not chosen or not all(layer in every for layer in chosen):
+        raise ValueError(
+            "Argument `layers` must be variance layers of the model "
+            f"({list(named)}), or their names. Received: layers={layers}"
+        )
+    return chosen
+
+
+def _check_criterion(layer, by, granularity, sparsity):
+    if by == "scale":
+        return
+    if isinstance(layer.posterior, posteriors.ZeroMean):
+        raise ValueError(
+            f"Layer '{layer.name}' has weights of mean zero: all have a "
+            "signal-to-noise ratio of 0 and an infinite log α, yet they matter. "
+            f"Prune by 'scale'. Received: by={by!r}"
+        )
+    if sparsity is None:
+        return
+    shape = layer.posterior.phi_shape(tuple(layer.kernel.shape), layer.unit_axes)
+    groups = layer.kernel.shape
+    if granularity == "unit":
+        groups = [layer.kernel.shape[axis] for axis in layer.unit_axes]
+    if np.prod(shape) < np.prod(groups):
+        raise ValueError(
+            f"Layer '{layer.name}' has one α for several {granularity}s, which have "
+            "no order then: give a threshold, or prune by 'scale'. "
+            f"Received: by={by!r}, posterior={layer.posterior!r}"
+        )
+
+
+def _kept(layer: VarianceLayer, sparsity, threshold, by, granularity):
+    """The mask of the weights to keep."""
+    value, sign = CRITERIA[by]
+    shape = tuple(layer.kernel.shape)
+    values = sign * np.broadcast_to(value(layer), shape)
+    if granularity == "unit":
+        axes = [axis % len(shape) for axis in layer.unit_axes]
+        others = tuple(axis for axis in range(len(shape)) if axis not in axes)
+        values = values.mean(axis=others, keepdims=True)
+    if sparsity is None:
+        return np.broadcast_to(values >= sign * threshold, shape)
+    if layer.mask is not None:
+        alive = keras.ops.convert_to_numpy(layer.mask)
+        alive = alive if granularity == "weight" else alive.any(others, keepdims=True)
+        values = np.where(alive, values, -np.inf)
+    count = round(sparsity * values.size)
+    kept = np.ones(values.size, bool)
+    kept[np.argsort(values, axis=None, kind="stable")[:count]] = False
+    return np.broadcast_to(kept.reshape(values.shape), shape)

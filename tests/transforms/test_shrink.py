@@ -1,0 +1,251 @@
+"""`shrink` equals its source."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import keras_variance as kv
+from keras_variance.transforms import draw, ensemble, shrink, shrink_report
+from tests.statistics import assert_same_moments
+from tests.transforms.models import WALKED, new
+
+layers = keras.layers
+
+
+def randomize(model, rng, pruned=0.5):
+    """Random weights, and linear layers with zeros: units, inputs and others."""
+    for weight in model.weights:
+        if weight.dtype == "float32":
+            positive = "moving_variance" in weight.name
+            draws = rng.uniform(0.5, 1.5, weight.shape)
+            weight.assign(draws if positive else rng.normal(size=weight.shape))
+    prune_at_random(model.layers[:-1], rng, pruned)
+
+
+def prune_at_random(every, rng, pruned):
+    for layer in every:
+        if isinstance(layer, keras.Model):
+            prune_at_random(layer.layers, rng, pruned)
+        elif hasattr(layer, "kernel"):
+            shape = tuple(layer.kernel.shape)
+            mask = rng.random(shape) > pruned / 4
+            mask &= rng.random((*shape[-2:-1], 1)) > pruned / 2
+            mask &= rng.random(shape[-2:]) > pruned / 2
+            mask &= rng.random(shape[-1:]) > pruned
+            if isinstance(layer, kv.VarianceLayer):
+                layer.keep(mask)
+            else:
+                layer.kernel.assign(np.asarray(layer.kernel) * mask)
+
+
+def assert_equal(model, x, smaller=None):
+    smaller = smaller or shrink(model)
+    expected = keras.tree.flatten(model.predict(x, verbose=0))
+    results = keras.tree.flatten(smaller.predict(x, verbose=0))
+    for a, b in zip(results, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+    assert smaller.count_params() <= model.count_params()
+
+
+def convolutional(padding="valid", pool=layers.MaxPooling2D):
+    return keras.Sequential(
+        [
+            keras.Input((10, 10, 2)),
+            layers.Conv2D(8, 3, padding=padding, activation="relu"),
+            layers.BatchNormalization(),
+            pool(2),
+            layers.Conv2D(6, 3, padding=padding, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(20, activation="tanh"),
+            layers.Dropout(0.3),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+
+
+def residual():
+    x = keras.Input((5,))
+    h = layers.Dense(8, activation="relu")(x)
+    h = layers.Add()([h, layers.Dense(8)(h)])
+    h = layers.Concatenate()([h, layers.Dense(4)(h)])
+    return keras.Model(x, layers.Dense(2)(h))
+
+
+def nested():
+    inner = keras.Sequential(
+        [keras.Input((4, 4, 6)), layers.Conv2D(6, 2), layers.GlobalAveragePooling2D()]
+    )
+    x = keras.Input((6, 6, 2))
+    h = layers.Conv2D(6, 3, activation="relu")(x)
+    return keras.Model(x, layers.Dense(2)(inner(h)))
+
+
+def transposed():
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 3)),
+            layers.Conv2DTranspose(6, 3, 2, activation="sigmoid"),
+            layers.Conv2D(4, 3),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(2),
+        ]
+    )
+
+
+def boundaries():
+    """With layers that are left whole."""
+    shared = layers.Dense(6, activation="relu")
+    x = keras.Input((6,))
+    h = layers.LayerNormalization()(shared(shared(x)))
+    h = layers.Dense(8)(layers.Reshape((2, 3))(h))
+    h = layers.Conv1D(4, 1, groups=2)(h)
+    return keras.Model(x, [layers.Dense(2)(layers.Flatten()(h)), layers.Softmax()(h)])
+
+
+MODELS = {
+    "convolutional": convolutional,
+    "same padding": lambda: convolutional("same"),
+    "average pooling": lambda: convolutional("same", layers.AveragePooling2D),
+    "residual": residual,
+    "nested": nested,
+    "transposed": transposed,
+    "boundaries": boundaries,
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", MODELS)
+def test_equals_the_source(name, seed):
+    rng = np.random.default_rng(seed)
+    model = MODELS[name]()
+    randomize(model, rng)
+    x = rng.normal(size=(4, *model.inputs[0].shape[1:])).astype("float32")
+    assert_equal(model, x)
+
+
+def test_gets_smaller(rng):
+    """A known case: dead units go, what only they read goes, constants are folded."""
+    first, second, last = layers.Dense(4), layers.Dense(3, "relu"), layers.Dense(2)
+    model = keras.Sequential([keras.Input((2,)), first, second, last])
+    for layer in (first, second, last):
+        layer.kernel.assign(rng.normal(size=layer.kernel.shape))
+        layer.bias.assign(rng.uniform(1, 2, layer.bias.shape))
+    first.kernel.assign(np.asarray(first.kernel) * [1, 0, 1, 1])  # unit 1: its bias
+    kernel = np.array(second.kernel.numpy())
+    kernel[2] = 0  # nothing reads unit 2 of the first layer
+    kernel[:, 1] = 0  # unit 1 of the second: relu(bias)
+    second.kernel.assign(kernel)
+    smaller = shrink(model)
+    sizes = [layer.units for layer in smaller.layers[1:]]
+    assert sizes == [2, 2, 2]
+    assert_equal(model, rng.normal(size=(5, 2)).astype("float32"), smaller)
+    rows = shrink_report(model).layers
+    assert [row.units_left for row in rows] == sizes
+    assert [row.inputs_left for row in rows] == [2, 2, 2]
+    assert "4 → 2" in str(shrink_report(model))
+
+
+def test_nothing_to_remove_shares_the_layers():
+    model = residual()
+    smaller = shrink(model)
+    assert smaller.layers[1] is model.layers[1]
+    assert smaller.count_params() == model.count_params()
+
+
+@pytest.mark.parametrize("posterior", ["zero_mean", "neuron_alpha", "additive"])
+@pytest.mark.parametrize("name", sorted(set(WALKED) - {"multiple"}))
+def test_variance_layers_keep_their_moments(name, posterior, rng):
+    """Over draws, which have the same distribution though not the same noise."""
+    model, x = new(name, rng, posterior=posterior)
+    prune_at_random(model.layers[:-1], rng, 0.5)
+    outputs = [
+        ensemble(each, 3000, seed=seed).predict(x[:2], verbose=0).swapaxes(0, 1)
+        for seed, each in enumerate((model, shrink(model)))
+    ]
+    assert_same_moments(*outputs)
+
+
+def test_a_draw_is_equal(rng):
+    """Of a pruned model: with the noise in the weights, exactly."""
+    model, x = new("convolutional", rng)
+    kv.prune(model, 0.7, granularity="unit", layers=[model.layers[1].name])
+    stock = draw(model, seed=1)
+    assert_equal(stock, x)
+    assert shrink(stock).count_params() < stock.count_params() / 1.5
+
+
+def test_what_is_left_whole():
+    reasons = {row.left_whole for row in shrink_report(boundaries()).layers}
+    assert reasons == {"", "called more than once", "not known to keep channels apart"}
+
+
+def test_save_and_train(rng, tmp_path):
+    model = convolutional()
+    randomize(model, rng)
+    smaller = shrink(model)
+    x = rng.normal(size=(8, 10, 10, 2)).astype("float32")
+    expected = smaller.predict(x, verbose=0)
+    smaller.save(tmp_path / "m.keras")
+    reloaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(reloaded.predict(x, verbose=0), expected, rtol=1e-5)
+    smaller.compile("adam", "sparse_categorical_crossentropy")
+    history = smaller.fit(x, np.zeros(8), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+@st.composite
+def architectures(draw):
+    """Blocks, how their features are read, how much is pruned, and a seed."""
+    kinds = ("conv", "same", "norm", "relu", "max", "average", "residual", "variance")
+    blocks = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=5))
+    end = draw(st.sampled_from(("flatten", "average", "max")))
+    return blocks, end, draw(st.sampled_from((0.2, 0.5, 0.9))), draw(st.integers(0, 99))
+
+
+def build(blocks, end):
+    h = x = keras.Input((9, 9, 2))
+    simple = {
+        "norm": layers.BatchNormalization,
+        "relu": layers.ReLU,
+        "max": lambda: layers.MaxPooling2D(2, padding="same"),
+        "average": lambda: layers.AveragePooling2D(2, padding="same"),
+        "variance": lambda: kv.VarianceConv2D(3, 1, posterior="additive"),
+        "same": lambda: layers.Conv2D(4, 2, padding="same", activation="relu"),
+        "flatten": layers.Flatten,
+    }
+    for block in blocks:
+        if block == "residual":
+            other = layers.Conv2D(h.shape[-1], 1, activation="tanh")(h)
+            h = layers.Add()([h, other])
+        elif block == "conv":
+            h = layers.Conv2D(4, min(2, h.shape[1]), activation="relu")(h)
+        else:
+            h = simple[block]()(h)
+    pools = {"average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
+    h = (simple | pools)[end]()(h)
+    return keras.Model(x, layers.Dense(2)(layers.Dense(5, "relu")(h)))
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(architectures())
+def test_random_architectures(architecture):
+    """With the weights at their means, and as a sample of the weights."""
+    blocks, end, pruned, seed = architecture
+    rng = np.random.default_rng(seed)
+    model = build(blocks, end)
+    randomize(model, rng, pruned)
+    x = rng.normal(size=(3, 9, 9, 2)).astype("float32")
+    if "variance" in blocks:
+        mean = kv.transforms.propagate_mean
+        assert_equal(mean(model), x, mean(shrink(model)))
+        model = draw(model, seed=seed)
+    assert_equal(model, x)
