@@ -96,8 +96,8 @@ def table(config, results):
             for name, row in seeds[0].items()
         }
         largest = mean[list(mean)[list(mean).index(AGAIN) - 1]]
-        yield f"\nLeNet-5, {title}, {config['data']}, {epochs} epochs, mean of "
-        yield f"{len(seeds)} seeds:\n"
+        yield f"\nLeNet-5, {title}, {config['data']}, {epochs} epochs,"
+        yield f"mean of {len(seeds)} seeds:\n"
         yield (
             "| prediction | accuracy, % | NLL, nats | against the largest ensemble "
             "| mutual information, nats | distance |"
@@ -112,7 +112,7 @@ def table(config, results):
                 f"| {row['mutual_information']:.4f} | {row['distance']:.5f} |"
             )
     yield "\nAll four layers, one seed, 2,000 rows: the first layers drawn, averaged"
-    yield "over samples, and moments carried through the rest.\n"
+    yield "over 50 samples, and moments carried through the rest.\n"
     yield "| layers drawn | accuracy, % | NLL, nats | distance |"
     yield "|---|---|---|---|"
     for drawn, row in enumerate(results["stages"]):
@@ -120,8 +120,9 @@ def table(config, results):
             f"| {drawn} | {row['accuracy']:.2f} | {row['nll']:.4f} "
             f"| {row['distance']:.5f} |"
         )
-    yield "\nThe distance is the total variation of the predictive distribution from "
-    yield "that of the largest ensemble, averaged over rows."
+    yield "\nThe distance is the total variation of the predictive distribution from"
+    yield "that of the largest ensemble, averaged over rows; it includes the noise of"
+    yield "samples on either side."
 
 
 def main(arguments=None):

@@ -35,6 +35,8 @@ def propagate_moments(
     head, turns Gaussian logits into average probabilities. Deterministic: the
     limit of `ensemble` for many samples, but for those two assumptions. After a
     variance layer with a known input they are exact up to the next linear layer.
+    Behind several such layers they are not: units that share random inputs are
+    dependent, which is ignored, and the mutual information comes out too low.
 
     Args:
         model: A built Sequential or Functional model with variance layers.
