@@ -40,7 +40,7 @@ def shrink(model):
     >>> shrink(model).layers[1].units
     5
     """
-    steps = iter(_plan(model).steps)
+    steps = iter(_plan(model))
 
     def call(operation, *args, **kwargs):
         return next(steps).make()(*args, **kwargs)
@@ -89,7 +89,7 @@ def shrink_report(model) -> ShrinkReport:
     Args, Raises: as `shrink`.
     """
     rows = []
-    for step in _plan(model).steps:
+    for step in _plan(model):
         if step.reason or isinstance(step, _Linear):
             source, result = step.sources[0], step.results[0]
             sizes = [x.channels for x in (source, result)]
@@ -115,17 +115,12 @@ class _Signal:
         self.keep = np.zeros(self.channels, bool)
 
 
-class _Plan(NamedTuple):
-    steps: list  # the calls of the model's operations, in order
-    signals: list
-
-
 def _always(model):
     return True
 
 
 def _plan(model):
-    """What each call of the model's operations becomes."""
+    """What the calls of the model's operations become, in their order: a list."""
     source = functional(model)
     inputs = tree.map_structure(_Signal, new_inputs(source))
     signals, steps = tree.flatten(inputs), []
@@ -152,7 +147,7 @@ def _plan(model):
     for signal in (*tree.flatten(inputs), *outputs):
         signal.keep[:] = True
     _find_kept(steps, signals)
-    return _Plan(steps, signals)
+    return steps
 
 
 def _find_kept(steps, signals):
@@ -197,18 +192,15 @@ class _Channelwise(_Whole):
     def find_constants(self):
         (result,) = self.results
         known = ~np.isnan([x.constant for x in self.sources]).any(axis=0)
-        if not known.any() or None in result.tensor.shape[1:]:
+        shapes = [(1, *x.tensor.shape[1:]) for x in self.sources]
+        if not known.any() or any(None in shape for shape in shapes):
             return
         inputs = [
-            np.broadcast_to(np.nan_to_num(x.constant), (1, *x.tensor.shape[1:])).astype(
-                x.tensor.dtype
-            )
-            for x in self.sources
+            np.broadcast_to(np.nan_to_num(x.constant), shape).astype(x.tensor.dtype)
+            for x, shape in zip(self.sources, shapes, strict=True)
         ]
-        if any(None in x.tensor.shape[1:] for x in self.sources):
-            return
-        call = self.operation
-        values = ops.convert_to_numpy(call(inputs if len(inputs) > 1 else inputs[0]))
+        values = self.operation(inputs if len(inputs) > 1 else inputs[0])
+        values = ops.convert_to_numpy(values)
         values = values.reshape(-1, result.channels)
         known &= (values == values[0]).all(axis=0)
         result.constant[known] = values[0, known]
