@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_variance as kv
+from examples.paper import common
 
 ROWS = 1000
 EPOCH_ROWS = 60_000
@@ -31,24 +32,7 @@ JIT = bool(tf.config.list_physical_devices("GPU"))
 def lenet(layers):
     """LeNet-5-Caffe with BatchNorm, from (convolution, dense, last dense) classes."""
     convolution, dense, last = layers
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            convolution(20, 5, use_bias=False),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
-            keras.layers.MaxPooling2D(),
-            convolution(50, 5, use_bias=False),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Flatten(),
-            dense(500, use_bias=False),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
-            last(10),
-        ]
-    )
+    return common.lenet((28, 28, 1), convolution, convolution, dense, last)
 
 
 STOCK = (keras.layers.Conv2D, keras.layers.Dense, keras.layers.Dense)
