@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_variance import operators
 from keras_variance.distributions.posteriors import TINY
 from keras_variance.moments.rules import Moments, moment_rule
 
@@ -37,6 +38,7 @@ def normal_cdf(a):
     layers.ReLU,
     layers.LeakyReLU,
     layers.PReLU,
+    operators.Relu,
     activations.relu,
     activations.leaky_relu,
 )

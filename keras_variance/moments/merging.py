@@ -5,9 +5,7 @@ import functools
 import keras
 from keras import ops
 
-# The operators of tensors in Functional models have no public classes.
-from keras.src.ops import numpy as operators
-
+from keras_variance import operators
 from keras_variance.moments.rules import Moments, moment_rule
 
 layers = keras.layers

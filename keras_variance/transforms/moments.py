@@ -135,7 +135,7 @@ class MomentPropagation(keras.Layer):
                 return walk(operation, args[0], call)
             # An operator, such as that of `x + y`, has several arguments
             inputs = [*args, *kwargs.values()]
-            if isinstance(operation, keras.Layer):
+            if isinstance(operation, keras.Layer) or len(inputs) == 1:
                 inputs = inputs[0]
             return propagate(operation, inputs)
 

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import keras_variance as kv
+from keras_variance import operators
 from keras_variance.moments import Moments, find_rule, moment_rule, supported
 from tests.layers import cases
 from tests.statistics import threshold
@@ -29,6 +30,7 @@ LAYERS = {
         for name, error in ACTIVATIONS.items()
     },
     "relu": (layers.ReLU, VECTOR, 0),
+    "relu as an operator": (operators.Relu, VECTOR, 0),
     "relu with slope": (lambda: layers.ReLU(negative_slope=0.3), VECTOR, 0),
     "relu with cap": (lambda: layers.ReLU(2.0), VECTOR, 0.01),
     "relu with threshold": (lambda: layers.ReLU(threshold=0.5), VECTOR, 0.05),
