@@ -97,11 +97,12 @@ def train(model, data, test_data, epochs, batch_size):
 
 def prune(model, sparsity, data, test_data, epochs, batch_size):
     """Set the least variable units to 0, train what is left, leave out the rest."""
+    parameters = model.count_params()
     print(f"\n{kv.prune(model, sparsity, granularity='unit')}")
     train(model, data, test_data, epochs, batch_size)
     smaller = kv.transforms.shrink(model)
     print(f"\n{kv.transforms.shrink_report(model)}")
-    print(f"{model.count_params():,} parameters → {smaller.count_params():,}")
+    print(f"{parameters:,} parameters → {smaller.count_params():,}")
     return smaller
 
 

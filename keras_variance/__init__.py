@@ -1,6 +1,6 @@
 """Stochastic layers for Keras 3 whose information lives in the variance."""
 
-from keras_variance import callbacks, estimators, moments, random, transforms
+from keras_variance import callbacks, estimators, moments, plots, random, transforms
 from keras_variance.distributions import noises, posteriors, priors
 from keras_variance.inference import (
     ELBO,
@@ -53,6 +53,7 @@ __all__ = [
     "moment_predict",
     "moments",
     "noises",
+    "plots",
     "posteriors",
     "priors",
     "prune",

@@ -82,7 +82,7 @@ def lenet(input_shape, *layers):
     )
 
 
-def train(name, build, data, args, seed, epochs):
+def train(name, build, data, args, seed, epochs, callbacks=()):
     """A trained model: Adam, its rate falling linearly from 1e-3 to 0.
 
     Kept as `NAME-seedN-epochsM.keras` in the work folder, where it is looked for
@@ -105,9 +105,10 @@ def train(name, build, data, args, seed, epochs):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    backup = keras.callbacks.BackupAndRestore(args.work / stem)
+    # Last, when the others have made the weights that it restores
+    callbacks = [*callbacks, keras.callbacks.BackupAndRestore(args.work / stem)]
     verbose = 1 if sys.stdout.isatty() else 2
-    model.fit(*data, BATCH_SIZE, epochs, verbose, callbacks=[backup])
+    model.fit(*data, BATCH_SIZE, epochs, verbose, callbacks=callbacks)
     model.save(path)
     return model
 

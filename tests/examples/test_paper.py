@@ -2,7 +2,9 @@
 
 import json
 
-from examples.paper import mnist_moments
+import matplotlib.image
+
+from examples.paper import mnist_moments, mnist_pruning
 
 
 def test_mnist_moments(tmp_path, capsys):
@@ -22,3 +24,21 @@ def test_mnist_moments(tmp_path, capsys):
     (tmp_path / "mnist_moments.md").unlink()
     mnist_moments.main([*options, "--report"])
     assert (tmp_path / "mnist_moments.md").read_text() == text
+
+
+def test_mnist_pruning(tmp_path, capsys):
+    options = ["--smoke", "--work", str(tmp_path), "--results", str(tmp_path)]
+    mnist_pruning.main(options)
+    table = capsys.readouterr().out
+    assert "| 70 % of units and filters |" in table
+    results = json.loads((tmp_path / "mnist_pruning.json").read_text())["results"]
+    assert [round(point[0], 2) for point in results["curves"][1]] == [
+        *mnist_pruning.SPARSITIES
+    ]
+    assert [row["sparsity"] for row in results["thresholds"]][::2] == [0, 1]
+    source, gradual, units = (rows[0] for rows in results["variants"].values())
+    assert gradual["parameters"] < source["parameters"] / 5
+    assert gradual["bytes"] > source["bytes"]  # the mask
+    assert gradual["bytes_compressed"] < source["bytes"] / 5
+    assert units["bytes_shrunk"] < source["bytes"] / 3
+    assert matplotlib.image.imread(tmp_path / "mnist_pruning.png").std() > 0
