@@ -127,7 +127,12 @@ def prune(
     section 5 (SNR); Molchanov et al., Variational Dropout Sparsifies Deep Neural
     Networks (https://arxiv.org/abs/1701.05369), section 4.4 (log α).
     """
-    chosen = _choose(model, layers)
+    chosen = find_variance_layers(model, layers)
+    if not all(layer.built for layer in chosen):
+        raise ValueError(
+            "Expected a model that is built: give it a `keras.Input`, or call it on "
+            f"data. Received: model={model}"
+        )
     if by not in CRITERIA or granularity not in GRANULARITIES:
         raise ValueError(
             f"Argument `by` must be one of {sorted(CRITERIA)}, and `granularity` of "
@@ -254,25 +259,6 @@ def _layer_sparsity(layer):
 
 def _array(tensor):
     return keras.ops.convert_to_numpy(tensor).astype("float64")
-
-
-def _choose(model, layers):
-    every = find_variance_layers(model)
-    if not all(layer.built for layer in every):
-        raise ValueError(
-            "Expected a model that is built: give it a `keras.Input`, or call it on "
-            f"data. Received: model={model}"
-        )
-    if layers is None:
-        return every
-    named = {layer.name: layer for layer in every}
-    chosen = [named.get(x, x) if isinstance(x, str) else x for x in layers]
-    if not chosen or not all(layer in every for layer in chosen):
-        raise ValueError(
-            "Argument `layers` must be variance layers of the model "
-            f"({list(named)}), or their names. Received: layers={layers}"
-        )
-    return chosen
 
 
 def _check_criterion(layer, by, granularity, sparsity):

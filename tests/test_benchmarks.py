@@ -1,4 +1,4 @@
-from benchmarks import ensemble, layer_step, moments
+from benchmarks import ensemble, layer_step, moments, pruning
 
 
 def test_layer_step_runs(capsys):
@@ -20,3 +20,9 @@ def test_moments_runs(monkeypatch, capsys):
     monkeypatch.setattr(moments, "ROWS", 10)
     moments.main(["--repeats", "1"])
     assert "moments, quasi_monte_carlo" in capsys.readouterr().out
+
+
+def test_pruning_runs(monkeypatch, capsys):
+    monkeypatch.setattr(pruning, "ROWS", 10)
+    pruning.main(["--repeats", "1"])
+    assert "80 % of units and filters" in capsys.readouterr().out

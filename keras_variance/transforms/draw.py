@@ -16,7 +16,7 @@ ADDED = [
 ]
 
 
-def draw(model, seed: int | None = None):
+def draw(model, seed: int | None = None, layers=None):
     """One sample of the weights as a model of stock Keras layers.
 
     The result needs nothing of this package, and is as fast as any Keras model.
@@ -25,12 +25,15 @@ def draw(model, seed: int | None = None):
     Args:
         model: A built Sequential or Functional model with variance layers.
         seed: Integer that makes the draw repeatable.
+        layers: Variance layers of the model, or their names, to draw; others stay
+            stochastic. Defaults to all.
 
     Returns:
-        A deterministic Functional model.
+        A Functional model, deterministic if all layers are drawn.
 
     Raises:
-        ValueError: If the model has no variance layer, or one that can't be drawn.
+        ValueError: If the model has no variance layer, or one that can't be drawn,
+            or `layers` are not the model's.
 
     Example:
 
@@ -39,9 +42,13 @@ def draw(model, seed: int | None = None):
     >>> type(draw(model, seed=0).layers[-1]).__name__
     'Dense'
     """
-    find_variance_layers(model)
+    chosen = find_variance_layers(model, layers)
     generator = SeedGenerator(seed)
-    return replace_layers(model, lambda layer: _draw_layer(layer, generator))
+
+    def make(layer):
+        return _draw_layer(layer, generator) if layer in chosen else layer
+
+    return replace_layers(model, make)
 
 
 def _draw_layer(layer, generator):

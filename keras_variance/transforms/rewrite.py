@@ -115,15 +115,28 @@ def has_mask(tensor) -> bool:
     return getattr(tensor, "_keras_mask", None) is not None
 
 
-def find_variance_layers(model):
-    """The variance layers of a model; ValueError if there is none."""
-    layers = variance_layers(model) if isinstance(model, keras.Model) else []
-    if not layers:
+def find_variance_layers(model, layers=None):
+    """The variance layers of a model, or some of them, given as such or by name.
+
+    Raises:
+        ValueError: If the model has none, or `layers` are not among them.
+    """
+    every = variance_layers(model) if isinstance(model, keras.Model) else []
+    if not every:
         raise ValueError(
             "Expected a Keras model with variance layers (see "
             f"`keras_variance.transforms.from_deterministic`). Received: model={model}"
         )
-    return layers
+    if layers is None:
+        return every
+    named = {layer.name: layer for layer in every}
+    chosen = [named.get(x, x) if isinstance(x, str) else x for x in layers]
+    if not chosen or not all(layer in every for layer in chosen):
+        raise ValueError(
+            "Argument `layers` must be variance layers of the model "
+            f"({list(named)}), or their names. Received: layers={layers}"
+        )
+    return chosen
 
 
 def new_inputs(model):

@@ -30,7 +30,7 @@ def test_mnist_pruning(tmp_path, capsys):
     options = ["--smoke", "--work", str(tmp_path), "--results", str(tmp_path)]
     mnist_pruning.main(options)
     table = capsys.readouterr().out
-    assert "| 70 % of units and filters |" in table
+    assert "| 80 % of units and filters |" in table
     results = json.loads((tmp_path / "mnist_pruning.json").read_text())["results"]
     assert [round(point[0], 2) for point in results["curves"][1]] == [
         *mnist_pruning.SPARSITIES

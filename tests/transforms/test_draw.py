@@ -48,6 +48,18 @@ def test_every_layer_becomes_its_stock_layer(name, rng):
     np.testing.assert_allclose(drawn(x), model(x), rtol=1e-5, atol=1e-5)
 
 
+def test_some_layers(rng):
+    model = keras.Sequential(
+        [keras.Input((4,)), kv.VarianceDense(3), kv.VarianceDense(2)]
+    )
+    first, second = model.layers
+    drawn = draw(model, seed=1, layers=[first.name])
+    assert type(drawn.layers[1]) is keras.layers.Dense
+    assert drawn.layers[2] is second
+    with pytest.raises(ValueError, match=r"`layers` .* Received: layers=\['no'\]"):
+        draw(model, layers=["no"])
+
+
 @pytest.mark.parametrize("name", WALKED)
 def test_stock_layers_only(name, rng):
     model, x = new(name, rng)
