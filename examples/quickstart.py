@@ -46,7 +46,7 @@ def load_data(dataset, data_dir=None):
         (x_train, y_train), (x_test, y_test) = module.load_data()
     shape = (*x_train.shape[1:3], -1)
     x_train, x_test = (
-        x.reshape(len(x), *shape).astype("float32") / x_train.max()
+        x.reshape(len(x), *shape).astype("float32") / float(x_train.max())
         for x in (x_train, x_test)
     )
     return (x_train, y_train.ravel()), (x_test, y_test.ravel())

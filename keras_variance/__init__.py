@@ -1,7 +1,16 @@
 """Stochastic layers for Keras 3 whose information lives in the variance."""
 
-from keras_variance import callbacks, estimators, moments, plots, random, transforms
+from keras_variance import (
+    callbacks,
+    estimators,
+    moments,
+    plots,
+    random,
+    serving,
+    transforms,
+)
 from keras_variance.distributions import noises, posteriors, priors
+from keras_variance.export import export
 from keras_variance.inference import (
     ELBO,
     LayerStatistics,
@@ -47,6 +56,7 @@ __all__ = [
     "callbacks",
     "elbo",
     "estimators",
+    "export",
     "layer_statistics",
     "mc_predict",
     "metrics",
@@ -58,6 +68,7 @@ __all__ = [
     "priors",
     "prune",
     "random",
+    "serving",
     "sparsity",
     "sparsity_curve",
     "sparsity_report",

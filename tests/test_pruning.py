@@ -167,6 +167,18 @@ def test_bad_input(arguments, message, rng):
     assert not layer.pruned and not zeros(layer).any()
 
 
+def test_pruned_weights_count(rng):
+    """Towards the sparsity, whatever the next criterion says of them."""
+    layer = kv.VarianceDense(10, posterior="weight_alpha")
+    model = keras.Sequential([keras.Input((8,)), layer])
+    layer.phi.assign(rng.normal(size=layer.phi.shape))
+    kv.prune(model, 0.5)
+    before = zeros(layer)
+    kv.prune(model, 0.5, by="log_alpha")
+    np.testing.assert_array_equal(zeros(layer), before)
+    assert kv.prune(model, 0.75, by="log_alpha").total.sparsity == 0.75
+
+
 def test_nothing_is_half_pruned(rng):
     """One layer fits the criterion, the next does not."""
     first = kv.VarianceDense(5, posterior="additive")

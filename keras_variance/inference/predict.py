@@ -107,26 +107,39 @@ def prediction_of(statistics, from_logits):
     """A `Prediction` of arrays `mean`, `variance`, `entropy` (expected), `samples`."""
     mean = statistics["mean"]
     entropy = information = None
-    sums = mean.sum(axis=-1) if mean.ndim > 1 else 0.0
-    is_distribution = np.all(mean >= 0) and np.allclose(sums, 1, atol=1e-3)
-    if from_logits or is_distribution:
+    if from_logits or is_distribution(mean):
         entropy = ops.convert_to_numpy(categorical.entropy(mean))
         information = np.maximum(entropy - statistics["entropy"], 0)
     samples = statistics.get("samples")
     return Prediction(mean, statistics["variance"], entropy, information, samples)
 
 
+def is_distribution(mean) -> bool:
+    """Whether the rows of an array are probabilities: not negative, and sum to 1."""
+    sums = mean.sum(axis=-1) if mean.ndim > 1 else 0.0
+    return bool(np.all(mean >= 0) and np.allclose(sums, 1, atol=1e-3))
+
+
 class MonteCarlo(keras.Model):
     """A model whose outputs are statistics over the samples of another.
 
-    Its deterministic prefix runs once, the rest in chunks of samples.
+    Its deterministic prefix runs once, the rest in chunks of samples: models that
+    `ensemble(model, samples, seed=seed)` makes.
 
     Returns:
         A list of dicts, one for each output of the model: `mean`, `variance`,
         `entropy` (the average over samples), and `samples` if asked for.
     """
 
-    def __init__(self, model, samples, from_logits, return_samples=False, seed=None):
+    def __init__(
+        self,
+        model,
+        samples,
+        from_logits,
+        return_samples=False,
+        seed=None,
+        ensemble=ensemble,
+    ):
         check_samples(samples)
         find_variance_layers(model)
         super().__init__(name=model.name)

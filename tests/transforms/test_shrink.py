@@ -75,6 +75,20 @@ def residual():
     return keras.Model(x, layers.Dense(2)(h))
 
 
+def padded():
+    """A constant channel has another value in the padding."""
+    return keras.Sequential(
+        [
+            keras.Input((5, 5, 2)),
+            layers.Conv2D(6, 2, activation="relu", bias_initializer="ones"),
+            layers.ZeroPadding2D(1),
+            layers.Conv2D(4, 2),
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+
+
 def operators():
     """Tensors added, scaled and rectified without layers."""
     x = keras.Input((5,))
@@ -120,6 +134,7 @@ MODELS = {
     "same padding": lambda: convolutional("same"),
     "average pooling": lambda: convolutional("same", layers.AveragePooling2D),
     "residual": residual,
+    "padded": padded,
     "operators": operators,
     "nested": nested,
     "transposed": transposed,

@@ -1,0 +1,179 @@
+"""`export`: a sampled ensemble as a SavedModel, for TF Serving."""
+
+from pathlib import Path
+
+import keras
+from keras import ops, tree
+
+from keras_variance.inference.predict import MonteCarlo
+from keras_variance.moments import heads
+from keras_variance.random import BLOCK, derive
+from keras_variance.serving import server
+from keras_variance.serving.interface import Interface
+from keras_variance.serving.versions import Versions
+from keras_variance.transforms.draw import draw
+from keras_variance.transforms.moments import propagate_moments
+from keras_variance.transforms.rewrite import is_functional
+
+
+def export(
+    model,
+    path,
+    samples: int = 20,
+    version: int | None = None,
+    from_logits: bool = False,
+    input_signature=None,
+    frozen: bool = False,
+    seed: int | None = None,
+    warmup=None,
+    head="quasi_monte_carlo",
+) -> Path:
+    """Write a SavedModel of the model's ensemble, `path/<version>/`.
+
+    It needs TensorFlow alone. Its endpoints (signatures) take the model's inputs by
+    name and return `mean`, `variance`, `entropy` and `mutual_information` as
+    `Prediction` has them, the last two for probabilities only:
+
+    - `serving_default`: of the ensemble, with fresh noise in each call.
+    - `serving_seeded`: with another input, `seed`, an int64 scalar: the same seed
+      gives the same noise on every server.
+    - `samples`: `samples`, (batch, samples, …), every prediction, fresh noise.
+    - `moments`: of one deterministic pass; left out if `propagate_moments` does not
+      support the model.
+
+    A model with several outputs returns `<output>_mean` and so on, by the names of
+    its output layers, or by its keys.
+
+    The folder is written under another name and moved into place: a server that
+    watches `path` sees a whole model or none.
+
+    Args:
+        model: A built Keras model with variance layers.
+        path: A folder for the versions of this model; made if it is not there.
+        samples: Integer ≥ 1, the number of samples, in memory at the same time.
+        version: Integer ≥ 1. Defaults to the one after the highest.
+        from_logits: As for `mc_predict`.
+        input_signature: `keras.InputSpec` or `tf.TensorSpec` objects in the structure
+            of the model's inputs, with names. Defaults to the model's inputs;
+            needed for a subclassed model.
+        frozen: Whether `serving_default` and `samples` use a fixed set of weight
+            samples, which are in the file, in place of fresh noise: the same
+            answer always. For Sequential and Functional models.
+        seed: Integer that makes frozen samples repeatable.
+        warmup: A few rows, as for `model.predict`, which a server runs through
+            each endpoint when it loads the model. Needs `keras_variance[serving]`.
+        head: As for `propagate_moments`. LiteRT has the operators of `"mean_field"`.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        ValueError: If the model is not built or has no variance layer, a path is not
+            writable or has other things in it, the version exists, or inputs do
+            not fit. Nothing is left behind then.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_variance import VarianceDense
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,), name="x"), VarianceDense(3), keras.layers.Softmax()]
+    ... )
+    >>> folder = export(model, tempfile.mkdtemp(), samples=5)
+    >>> import tensorflow as tf
+    >>> serve = tf.saved_model.load(folder).signatures["serving_default"]
+    >>> outputs = serve(x=tf.ones((2, 4)))
+    >>> sorted(outputs), outputs["mean"].shape
+    (['entropy', 'mean', 'mutual_information', 'variance'], TensorShape([2, 3]))
+    """
+    import tensorflow as tf
+
+    versions, head = Versions(path, version), heads.get(head)
+    interface = Interface(model, input_signature)
+    if warmup is not None:
+        warmup = interface.rows("warmup", warmup)
+        server.protos()
+    noisy = MonteCarlo(model, samples, from_logits, return_samples=True)
+    interface.find_distributions(noisy(interface.example()), from_logits)
+
+    def fresh(*inputs):
+        # The state of a generator would be the same after each load, on each server
+        noise = tf.raw_ops.NonDeterministicInts(shape=[2], dtype=tf.int64)
+        return _with_noise(noisy, interface.pack(inputs), noise)
+
+    def seeded(*arguments):
+        *inputs, seed = arguments
+        noise = tf.stack([seed, tf.zeros_like(seed)])
+        return _with_noise(noisy, interface.pack(inputs), noise)
+
+    def of(model):
+        model(interface.example())  # builds it
+        return lambda *inputs: model(interface.pack(inputs))
+
+    default = fresh
+    if frozen:
+        default = of(MonteCarlo(model, samples, from_logits, True, seed, Draws))
+    functions = {
+        "serving_default": lambda *x: interface.statistics(default(*x)),
+        "serving_seeded": lambda *x: interface.statistics(seeded(*x)),
+        "samples": lambda *x: interface.samples(default(*x)),
+    }
+    moments = _moments(model, from_logits, head)
+    if moments is not None:
+        by_moments = of(moments)
+        functions["moments"] = lambda *x: interface.statistics(
+            interface.flatten(by_moments(*x))
+        )
+
+    archive = keras.export.ExportArchive()
+    for name, function in functions.items():
+        seed_spec = [tf.TensorSpec((), tf.int64, name="seed")]
+        more = seed_spec if name == "serving_seeded" else []
+        archive.add_endpoint(name, function, interface.specs + more)
+
+    def write(temporary):
+        archive.write_out(str(temporary), verbose=False)
+        if warmup is not None:
+            server.write_warmup(temporary, list(functions), warmup)
+
+    return versions.write(write)
+
+
+class Draws(keras.Model):
+    """As `transforms.ensemble`, of fixed samples of the weights."""
+
+    def __init__(self, model, samples, seed=None):
+        super().__init__(name=model.name)
+        self.members = [draw(model, derive(seed, k)) for k in range(samples)]
+
+    def call(self, inputs):
+        each = [member(inputs) for member in self.members]
+        return tree.map_structure(lambda *xs: ops.stack(xs, axis=1), *each)
+
+
+def _moments(model, from_logits, head):
+    """The model of the endpoint `moments`; None if there is none."""
+    if not is_functional(model):
+        return None
+    try:
+        return propagate_moments(model, from_logits, head, statistics=True)
+    except ValueError:  # a layer has no rule
+        return None
+
+
+def _with_noise(model, inputs, noise):
+    """What a model returns, its generators started from `noise`, two integers."""
+    import tensorflow as tf
+
+    states = [each for each in model.variables if each.name == "seed_generator_state"]
+    starts = tf.random.stateless_uniform(
+        (len(states), 2), noise, maxval=2**31 - 1, dtype=tf.int32
+    )
+
+    def started(state, start):
+        more = [BLOCK][: state.shape[0] - 2]  # a stock generator has no increment
+        return tf.concat([tf.cast(start, state.dtype), tf.cast(more, state.dtype)], 0)
+
+    mapping = [(state, started(state, starts[k])) for k, state in enumerate(states)]
+    with keras.StatelessScope(mapping):
+        return model(inputs)

@@ -1,0 +1,153 @@
+"""What a served model is asked, and what it answers, by name."""
+
+import numpy as np
+from keras import ops, tree
+
+from keras_variance import categorical
+from keras_variance.inference.predict import is_distribution
+from keras_variance.transforms.rewrite import functional, is_functional
+
+
+class Interface:
+    """Named inputs and outputs of a model.
+
+    Args:
+        model: A built Keras model.
+        signature: Specs in the structure of its inputs, or None for its own.
+
+    Attributes:
+        specs: A `tf.TensorSpec` for each input, of any number of rows.
+
+    Raises:
+        ValueError: If there is no signature, or it does not fit.
+    """
+
+    def __init__(self, model, signature=None):
+        own = functional(model).input if is_functional(model) else None
+        if signature is None and own is None:
+            raise ValueError(
+                "Argument `input_signature` is needed: the inputs of a subclassed "
+                f"model can't be seen. Received: input_signature=None, model={model}"
+            )
+        if not model.built:
+            raise ValueError(
+                "Expected a model that is built: call it on data. "
+                f"Received: model={model}"
+            )
+        self.structure = own if signature is None else signature
+        self.specs = _specs(self.structure)
+        if own is not None and signature is not None:
+            _check_signature(signature, own, self.specs)
+        self.outputs, names = None, [""]
+        if own is not None:
+            self.outputs = functional(model).output
+            names = functional(model).output_names
+        self.prefixes = _prefixes(self.outputs, names)
+
+    def pack(self, tensors):
+        """Tensors in the structure of the model's inputs."""
+        return tree.pack_sequence_as(self.structure, tensors)
+
+    def rows(self, name, x):
+        """Arrays of rows as {input's name: tensor}; ValueError if they don't fit."""
+        arrays = [np.asarray(each) for each in tree.flatten(x)]
+        fits = len(arrays) == len(self.specs) and all(
+            spec.shape.is_compatible_with(array.shape)
+            for spec, array in zip(self.specs, arrays, strict=False)
+        )
+        if not fits:
+            raise ValueError(
+                f"Argument `{name}` must have an array for each of the inputs "
+                f"{_shapes(self.specs)}. Received: {name}={_shapes(arrays)}"
+            )
+        return {
+            spec.name: array.astype(spec.dtype.as_numpy_dtype)
+            for spec, array in zip(self.specs, arrays, strict=True)
+        }
+
+    def example(self):
+        """A row of ones."""
+        return self.pack(
+            [
+                ops.ones([size or 1 for size in spec.shape], spec.dtype.name)
+                for spec in self.specs
+            ]
+        )
+
+    def find_distributions(self, outputs, from_logits):
+        """Find which outputs are probabilities, as `mc_predict` does."""
+        self.distributions = [
+            from_logits or is_distribution(ops.convert_to_numpy(each["mean"]))
+            for each in outputs
+        ]
+
+    def flatten(self, outputs):
+        """A list of what stands in the place of each output of the model."""
+        leaves = []
+        tree.map_structure_up_to(self.outputs, leaves.append, outputs)
+        return leaves
+
+    def statistics(self, outputs):
+        """Named statistics, from a list of those of each output of the model."""
+        named = {}
+        for prefix, each, distribution in zip(
+            self.prefixes, outputs, self.distributions, strict=True
+        ):
+            answer = {"mean": each["mean"], "variance": each["variance"]}
+            if distribution:
+                answer["entropy"] = categorical.entropy(each["mean"])
+                information = answer["entropy"] - each["entropy"]
+                answer["mutual_information"] = ops.maximum(information, 0)
+            named |= {prefix + key: value for key, value in answer.items()}
+        return named
+
+    def samples(self, outputs):
+        """Named samples, from a list of statistics of each output of the model."""
+        every = zip(self.prefixes, outputs, strict=True)
+        return {f"{prefix}samples": each["samples"] for prefix, each in every}
+
+
+def _specs(structure):
+    import tensorflow as tf
+
+    flat = tree.flatten(structure)
+    names = [getattr(each, "name", None) or "" for each in flat]
+    if not all(names) or len({*names, "seed"}) <= len(names):
+        raise ValueError(
+            "Argument `input_signature` must give each input a name of its own, other "
+            f"than 'seed'. Received: names={names}"
+        )
+    if not all(each.dtype for each in flat):
+        raise ValueError(
+            "Argument `input_signature` must give each input a dtype. "
+            f"Received: input_signature={structure}"
+        )
+    # Any number of rows, whatever the model was built with
+    return [tf.TensorSpec((None, *x.shape[1:]), x.dtype, x.name) for x in flat]
+
+
+def _check_signature(signature, own, specs):
+    inputs = tree.flatten(own)
+    same = len(inputs) == len(specs) and all(
+        spec.dtype.name == x.dtype
+        and spec.shape.is_compatible_with((None, *x.shape[1:]))
+        for spec, x in zip(specs, inputs, strict=False)
+    )
+    if not same:
+        raise ValueError(
+            "Argument `input_signature` must fit the model's inputs "
+            f"{_shapes(inputs)}. Received: input_signature={signature}"
+        )
+
+
+def _shapes(tensors):
+    return [(*each.shape,) for each in tensors]
+
+
+def _prefixes(outputs, names):
+    """What comes before the names of each output's statistics."""
+    if isinstance(outputs, dict):
+        names = [
+            ".".join(map(str, path)) for path, _ in tree.flatten_with_path(outputs)
+        ]
+    return [f"{name}_" for name in names] if len(names) > 1 else [""]

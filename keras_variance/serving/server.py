@@ -1,0 +1,112 @@
+"""What TF Serving reads beside a SavedModel: warm-up requests, a configuration."""
+
+import json
+from pathlib import Path
+
+WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
+
+
+def write_warmup(folder, signatures, inputs, seed: int = 0):
+    """Write requests that a server runs when it loads a version.
+
+    Args:
+        folder: Of the version.
+        signatures: Names of the endpoints, one request each.
+        inputs: {name: array} for each input.
+        seed: Integer, the seed of `serving_seeded`.
+
+    Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup
+    """
+    import tensorflow as tf
+
+    predict_pb2, prediction_log_pb2 = protos()
+    path = Path(folder) / WARMUP
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature in signatures:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.signature_name = signature
+            for name, array in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
+            if signature == "serving_seeded":
+                proto = tf.make_tensor_proto(seed, dtype=tf.int64)
+                request.inputs["seed"].CopyFrom(proto)
+            log = prediction_log_pb2.PredictLog(request=request)
+            record = prediction_log_pb2.PredictionLog(predict_log=log)
+            writer.write(record.SerializeToString())
+
+
+def protos():
+    """The modules `predict_pb2` and `prediction_log_pb2` of TF Serving.
+
+    Raises:
+        ImportError: If they are not installed.
+    """
+    try:
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+    except ImportError as error:
+        raise ImportError(
+            "Warm-up requests need `pip install keras_variance[serving]`"
+        ) from error
+    return predict_pb2, prediction_log_pb2
+
+
+def write_models_config(path, models: dict, versions="latest"):
+    """Write a configuration file of TF Serving, for `--model_config_file`.
+
+    Args:
+        path: The file, which is replaced.
+        models: {name: folder of versions}, folders as the server sees them.
+        versions: `"latest"`, `"all"`, or a list of integers: which to serve.
+
+    Raises:
+        ValueError: If there is no model, or `versions` is none of these.
+
+    Example:
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "models.config"
+    >>> write_models_config(path, {"digits": "/models/digits"}, versions="all")
+    >>> print(path.read_text())
+    model_config_list {
+      config {
+        name: "digits"
+        base_path: "/models/digits"
+        model_platform: "tensorflow"
+        model_version_policy { all {} }
+      }
+    }
+    <BLANKLINE>
+
+    Reference: https://www.tensorflow.org/tfx/serving/serving_config
+    """
+    if not models:
+        raise ValueError(
+            f"Argument `models` must have a model at least. Received: models={models}"
+        )
+    policy = _policy(versions)
+    lines = ["model_config_list {"]
+    for name, folder in models.items():
+        lines += [
+            "  config {",
+            f"    name: {json.dumps(str(name))}",
+            f"    base_path: {json.dumps(str(folder))}",
+            '    model_platform: "tensorflow"',
+            f"    model_version_policy {{ {policy} }}",
+            "  }",
+        ]
+    Path(path).write_text("\n".join([*lines, "}", ""]), encoding="utf-8")
+
+
+def _policy(versions):
+    if versions == "latest":
+        return "latest { num_versions: 1 }"
+    if versions == "all":
+        return "all {}"
+    numbers = list(versions) if isinstance(versions, list | tuple) else []
+    if not numbers or not all(isinstance(each, int) for each in numbers):
+        raise ValueError(
+            "Argument `versions` must be 'latest', 'all' or a list of integers. "
+            f"Received: versions={versions!r}"
+        )
+    return f"specific {{ {' '.join(f'versions: {each}' for each in numbers)} }}"

@@ -1,0 +1,100 @@
+"""The folder of a model's versions, as a server watches it."""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+# A server looks at numbers only.
+TEMPORARY = ".export-"
+
+
+class Versions:
+    """A folder of numbered SavedModels; a new one appears whole, or not at all.
+
+    Args:
+        path: The folder; it may not exist yet.
+        version: Integer ≥ 1, of the next one. Defaults to the highest plus 1.
+
+    Raises:
+        ValueError: If the folder has other things in it, can't be written to, or
+            has the version.
+    """
+
+    def __init__(self, path, version=None):
+        self.path = Path(path)
+        self.version = version
+        integer = isinstance(version, int) and not isinstance(version, bool)
+        if version is not None and not (integer and version >= 1):
+            raise ValueError(
+                "Argument `version` must be an integer ≥ 1, or None for the next. "
+                f"Received: version={version!r}"
+            )
+        self._check()
+
+    def write(self, fill) -> Path:
+        """Have `fill(folder)` write the new version; the folder it is in at last.
+
+        Raises:
+            ValueError: If the folder can't be written to, or the version appeared
+                in the meantime.
+        """
+        made = [each for each in (self.path, *self.path.parents) if not each.exists()]
+        temporary = self.path / f"{TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            self._make(temporary)
+            fill(temporary)
+            return self._move(temporary)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            for each in made:
+                if each.is_dir() and not any(each.iterdir()):
+                    each.rmdir()
+            raise
+
+    def _make(self, folder):
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise ValueError(
+                f"Argument `path` must be a folder to write into: {error.strerror}. "
+                f"Received: path={self.path}"
+            ) from error
+
+    def _move(self, temporary):
+        while True:
+            version = self.version or max(self._existing(), default=0) + 1
+            target = self.path / str(version)
+            try:
+                # Fails if there is a folder that is not empty, and replaces nothing
+                os.rename(temporary, target)
+                return target
+            except OSError:
+                if self.version or not target.exists():
+                    self._check()
+                    raise
+
+    def _existing(self):
+        names = (each.name for each in self.path.iterdir())
+        return [int(name) for name in names if name.isdecimal()]
+
+    def _check(self):
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise ValueError(
+                f"Argument `path` must be a folder. Received: path={self.path}"
+            )
+        for each in self.path.iterdir():
+            hidden = each.name.startswith(".")
+            exported = each.name.isdecimal() and (each / "saved_model.pb").exists()
+            if not hidden and not exported:
+                raise ValueError(
+                    "Argument `path` must be a new or empty folder, or one of exported "
+                    f"versions: it has '{each.name}'. Received: path={self.path}"
+                )
+        if self.version in self._existing():
+            raise ValueError(
+                f"Argument `version` must be new: '{self.path}' has "
+                f"{sorted(self._existing())}. Received: version={self.version}"
+            )
