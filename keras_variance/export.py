@@ -10,6 +10,7 @@ from keras_variance.moments import heads
 from keras_variance.random import BLOCK, derive
 from keras_variance.serving import server
 from keras_variance.serving.interface import Interface
+from keras_variance.serving.server import SEEDED
 from keras_variance.serving.versions import Versions
 from keras_variance.transforms.draw import draw
 from keras_variance.transforms.moments import propagate_moments
@@ -94,7 +95,7 @@ def export(
         warmup = interface.rows("warmup", warmup)
         server.protos()
     noisy = MonteCarlo(model, samples, from_logits, return_samples=True)
-    interface.find_distributions(noisy(interface.example()), from_logits)
+    interface.learn(noisy(interface.example()), from_logits)
 
     def fresh(*inputs):
         # The state of a generator would be the same after each load, on each server
@@ -106,37 +107,40 @@ def export(
         noise = tf.stack([seed, tf.zeros_like(seed)])
         return _with_noise(noisy, interface.pack(inputs), noise)
 
-    def of(model):
+    def fixed(model):
         model(interface.example())  # builds it
         return lambda *inputs: model(interface.pack(inputs))
 
     default = fresh
     if frozen:
-        default = of(MonteCarlo(model, samples, from_logits, True, seed, Draws))
-    functions = {
-        "serving_default": lambda *x: interface.statistics(default(*x)),
-        "serving_seeded": lambda *x: interface.statistics(seeded(*x)),
-        "samples": lambda *x: interface.samples(default(*x)),
+        default = fixed(MonteCarlo(model, samples, from_logits, True, seed, Draws))
+    # name: function, what is answered of its outputs
+    endpoints = {
+        "serving_default": (default, interface.statistics),
+        SEEDED: (seeded, interface.statistics),
+        "samples": (default, interface.samples),
     }
     moments = _moments(model, from_logits, head)
     if moments is not None:
-        by_moments = of(moments)
-        functions["moments"] = lambda *x: interface.statistics(
-            interface.flatten(by_moments(*x))
-        )
+        endpoints["moments"] = fixed(moments), interface.nested_statistics
 
     archive = keras.export.ExportArchive()
-    for name, function in functions.items():
-        seed_spec = [tf.TensorSpec((), tf.int64, name="seed")]
-        more = seed_spec if name == "serving_seeded" else []
-        archive.add_endpoint(name, function, interface.specs + more)
+    for name, (predict, answer) in endpoints.items():
+        specs = [*interface.specs]
+        if name == SEEDED:
+            specs.append(tf.TensorSpec((), tf.int64, name="seed"))
+        archive.add_endpoint(name, _composed(answer, predict), specs)
 
     def write(temporary):
         archive.write_out(str(temporary), verbose=False)
         if warmup is not None:
-            server.write_warmup(temporary, list(functions), warmup)
+            server.write_warmup(temporary, list(endpoints), warmup)
 
     return versions.write(write)
+
+
+def _composed(answer, predict):
+    return lambda *inputs: answer(predict(*inputs))
 
 
 class Draws(keras.Model):

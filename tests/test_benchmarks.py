@@ -1,4 +1,4 @@
-from benchmarks import ensemble, layer_step, moments, pruning
+from benchmarks import ensemble, layer_step, moments, pruning, serving
 
 
 def test_layer_step_runs(capsys):
@@ -26,3 +26,9 @@ def test_pruning_runs(monkeypatch, capsys):
     monkeypatch.setattr(pruning, "ROWS", 10)
     pruning.main(["--repeats", "1"])
     assert "80 % of units and filters" in capsys.readouterr().out
+
+
+def test_serving_runs(monkeypatch, capsys):
+    monkeypatch.setattr(serving, "ROWS", (2,))
+    serving.main(["--repeats", "1"])
+    assert "serving_default, frozen" in capsys.readouterr().out

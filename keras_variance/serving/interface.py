@@ -38,11 +38,10 @@ class Interface:
         self.specs = _specs(self.structure)
         if own is not None and signature is not None:
             _check_signature(signature, own, self.specs)
-        self.outputs, names = None, [""]
+        self.outputs, self.names = None, None
         if own is not None:
             self.outputs = functional(model).output
-            names = functional(model).output_names
-        self.prefixes = _prefixes(self.outputs, names)
+            self.names = _output_names(functional(model))
 
     def pack(self, tensors):
         """Tensors in the structure of the model's inputs."""
@@ -74,18 +73,14 @@ class Interface:
             ]
         )
 
-    def find_distributions(self, outputs, from_logits):
-        """Find which outputs are probabilities, as `mc_predict` does."""
+    def learn(self, outputs, from_logits):
+        """See from outputs which are probabilities, as `mc_predict` does."""
+        names = self.names or [f"output_{k}" for k in range(len(outputs))]
+        self.prefixes = [f"{name}_" for name in names] if len(names) > 1 else [""]
         self.distributions = [
             from_logits or is_distribution(ops.convert_to_numpy(each["mean"]))
             for each in outputs
         ]
-
-    def flatten(self, outputs):
-        """A list of what stands in the place of each output of the model."""
-        leaves = []
-        tree.map_structure_up_to(self.outputs, leaves.append, outputs)
-        return leaves
 
     def statistics(self, outputs):
         """Named statistics, from a list of those of each output of the model."""
@@ -100,6 +95,12 @@ class Interface:
                 answer["mutual_information"] = ops.maximum(information, 0)
             named |= {prefix + key: value for key, value in answer.items()}
         return named
+
+    def nested_statistics(self, outputs):
+        """As `statistics`, from these in the structure of the model's outputs."""
+        leaves = []
+        tree.map_structure_up_to(self.outputs, leaves.append, outputs)
+        return self.statistics(leaves)
 
     def samples(self, outputs):
         """Named samples, from a list of statistics of each output of the model."""
@@ -144,10 +145,12 @@ def _shapes(tensors):
     return [(*each.shape,) for each in tensors]
 
 
-def _prefixes(outputs, names):
-    """What comes before the names of each output's statistics."""
-    if isinstance(outputs, dict):
-        names = [
-            ".".join(map(str, path)) for path, _ in tree.flatten_with_path(outputs)
-        ]
-    return [f"{name}_" for name in names] if len(names) > 1 else [""]
+def _output_names(model):
+    """A name for each output: its key, or that of the layer."""
+    if isinstance(model.output, dict):
+        paths = (path for path, _ in tree.flatten_with_path(model.output))
+        return [".".join(map(str, path)) for path in paths]
+    names = model.output_names
+    if len({*names}) < len(names):  # a layer that is called twice
+        names = [f"{name}_{k}" for k, name in enumerate(names)]
+    return names

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
+# The endpoint that takes a seed.
+SEEDED = "serving_seeded"
 
 
 def write_warmup(folder, signatures, inputs, seed: int = 0):
@@ -28,7 +30,7 @@ def write_warmup(folder, signatures, inputs, seed: int = 0):
             request.model_spec.signature_name = signature
             for name, array in inputs.items():
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
-            if signature == "serving_seeded":
+            if signature == SEEDED:
                 proto = tf.make_tensor_proto(seed, dtype=tf.int64)
                 request.inputs["seed"].CopyFrom(proto)
             log = prediction_log_pb2.PredictLog(request=request)

@@ -286,6 +286,54 @@ class Subclassed(keras.Model):
         return self.dense(inputs)
 
 
+def test_names_of_outputs(tmp_path):
+    """Keys, or layers; numbers where these are the same or not known."""
+    x = keras.Input((4,), name="x")
+    h, other = kv.VarianceDense(3, name="dense")(x), layers.Dense(2, name="other")(x)
+    twice = layers.Dense(3, name="twice")
+    cases = {
+        ("size", "class"): {"size": h, "class": other},
+        ("dense", "other"): [h, other],
+        ("twice_0", "twice_1"): [twice(h), twice(twice(h))],
+    }
+    for names, outputs in cases.items():
+        model = keras.Model(x, outputs)
+        folder = kv.export(model, tmp_path, SAMPLES)
+        served = tf.saved_model.load(folder).signatures["samples"](x=tf.ones((2, 4)))
+        assert set(served) == {f"{name}_samples" for name in names}
+    assert served["twice_0_samples"].shape == (2, SAMPLES, 3)
+
+
+def test_dictionaries_keep_their_names(tmp_path):
+    x = keras.Input((4,), name="x")
+    h, other = kv.VarianceDense(3)(x), layers.Dense(2)(x)
+    model = keras.Model(x, {"size": h, "class": other})
+    served = tf.saved_model.load(kv.export(model, tmp_path, SAMPLES)).signatures
+    for endpoint in ("serving_default", "moments"):
+        answer = served[endpoint](x=tf.ones((2, 4)))
+        assert answer["size_mean"].shape == (2, 3)
+        assert answer["class_mean"].shape == (2, 2)
+
+
+class Pair(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = kv.VarianceDense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs), inputs
+
+
+def test_subclassed_model_with_two_outputs(tmp_path):
+    model = Pair()
+    model(np.ones((1, 4)))
+    signature = keras.InputSpec("float32", (None, 4), name="x")
+    folder = kv.export(model, tmp_path, SAMPLES, input_signature=signature)
+    answer = tf.saved_model.load(folder).signatures["samples"](x=tf.ones((2, 4)))
+    assert answer["output_0_samples"].shape == (2, SAMPLES, 3)
+    assert answer["output_1_samples"].shape == (2, SAMPLES, 4)
+
+
 def test_subclassed_model(tmp_path):
     model = Subclassed()
     model(np.ones((1, 4)))
