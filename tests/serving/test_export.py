@@ -153,6 +153,15 @@ def test_noise_across_processes(rng, tmp_path):
     assert all(equal(calls[0], each) for each in calls)
 
 
+def test_layers_have_noise_of_their_own(tmp_path):
+    x = keras.Input((4,), name="x")
+    first, second = kv.VarianceDense(3), kv.VarianceDense(3)
+    model = keras.Model(x, layers.Subtract()([first(x), second(x)]))
+    second.kernel.assign(first.kernel)
+    served = tf.saved_model.load(kv.export(model, tmp_path, SAMPLES)).signatures
+    assert (served["samples"](x=tf.ones((2, 4)))["samples"] != 0).numpy().all()
+
+
 def test_rows_do_not_depend_on_their_batch(rng, tmp_path):
     """With the same seed, and frozen: a server may batch as it likes."""
     model = sequential()
