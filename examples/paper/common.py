@@ -122,20 +122,26 @@ def quality(probabilities, labels):
     }
 
 
-def write(name, args, epochs, results):
-    """The result JSON: what was run, with which versions, and what came out."""
-    versions = {
-        "keras_variance": kv.__version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-    }
+def write(name, args, results, epochs=None):
+    """The result JSON: what was run, with which versions, and what came out.
+
+    Args:
+        epochs: Of training, if no others were asked for; None for no training.
+    """
     config = {
-        "data": "digits (smoke run)" if args.smoke else "mnist",
-        "epochs": args.epochs or epochs,
-        "seeds": list(range(args.seeds)),
-        "batch_size": BATCH_SIZE,
-        "versions": versions,
+        "versions": {
+            "keras_variance": kv.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        }
     }
+    if epochs is not None:
+        config |= {
+            "data": "digits (smoke run)" if args.smoke else "mnist",
+            "epochs": args.epochs or epochs,
+            "seeds": list(range(args.seeds)),
+            "batch_size": BATCH_SIZE,
+        }
     args.results.mkdir(parents=True, exist_ok=True)
     written = {"config": config, "results": results}
     path = args.results / f"{name}.json"

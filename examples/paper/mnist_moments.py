@@ -146,7 +146,7 @@ def main(arguments=None):
     x, y = (each[:2000] for each in test_data)
     drawn = stages(model, x, y, samples=2 if args.smoke else 50)
     results = {"predictions": predictions, "stages": drawn}
-    common.write("mnist_moments", args, EPOCHS, results)
+    common.write("mnist_moments", args, results, EPOCHS)
     common.report("mnist_moments", args, table)
 
 

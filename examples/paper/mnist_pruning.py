@@ -219,7 +219,7 @@ def main(arguments=None):
         "variants": variants,
         "further_epochs": args.epochs or MORE,
     }
-    common.write(NAME, args, EPOCHS, results)
+    common.write(NAME, args, results, EPOCHS)
     plot(curves, by_threshold, args.results / f"{NAME}.png")
     common.report(NAME, args, table)
 

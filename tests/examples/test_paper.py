@@ -4,7 +4,7 @@ import json
 
 import matplotlib.image
 
-from examples.paper import mnist_moments, mnist_pruning
+from examples.paper import kl_curves, mnist_moments, mnist_pruning
 
 
 def test_mnist_moments(tmp_path, capsys):
@@ -42,3 +42,12 @@ def test_mnist_pruning(tmp_path, capsys):
     assert gradual["bytes_compressed"] < source["bytes"] / 5
     assert units["bytes_shrunk"] < source["bytes"] / 3
     assert matplotlib.image.imread(tmp_path / "mnist_pruning.png").std() > 0
+
+
+def test_kl_curves(tmp_path, capsys):
+    kl_curves.main(["--smoke", "--results", str(tmp_path)])
+    assert "| log-uniform |" in capsys.readouterr().out
+    results = json.loads((tmp_path / "kl_curves.json").read_text())["results"]
+    for title, row in results.items():
+        assert row["difference"] < (0.01 if title == "log-uniform" else 1e-5)
+    assert matplotlib.image.imread(tmp_path / "kl_curves.png").std() > 0
