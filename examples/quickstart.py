@@ -125,18 +125,25 @@ def accuracies(model, test_data):
     return {name: np.mean(p.argmax(axis=-1) == y) for name, p in predictions.items()}
 
 
+def activation_stddev(model, x):
+    """Standard deviation of the first variance layer's outputs: (rows, neurons)."""
+    layer = next(each for each in model.layers if isinstance(each, kv.VarianceLayer))
+    features = keras.Model(model.inputs, layer.input).predict(x, verbose=0)
+    return np.sqrt(layer.linear(features**2, keras.ops.square(layer.kernel_scale)))
+
+
+def telling_neurons(stddev, y, neurons):
+    """Those whose classes differ most, for their spread within a class."""
+    within = np.mean([stddev[y == c].var(axis=0) for c in range(10)], axis=0)
+    between = np.var([stddev[y == c].mean(axis=0) for c in range(10)], axis=0)
+    return np.argsort(between / (within + 1e-12))[::-1][:neurons]
+
+
 def plot_activations(model, test_data, path, neurons=4):
     """Standard deviation of a few neurons' activations, image by image."""
     x, y = test_data
-    layer = next(each for each in model.layers if isinstance(each, kv.VarianceLayer))
-    features = keras.Model(model.inputs, layer.input).predict(x, verbose=0)
-    variance = layer.linear(features**2, keras.ops.square(layer.kernel_scale))
-    stddev = np.sqrt(variance)
-    # The neurons whose classes differ most, for their spread within a class
-    within = np.mean([stddev[y == c].var(axis=0) for c in range(10)], axis=0)
-    between = np.var([stddev[y == c].mean(axis=0) for c in range(10)], axis=0)
-    best = np.argsort(between / (within + 1e-12))[::-1][:neurons]
-
+    stddev = activation_stddev(model, x)
+    best = telling_neurons(stddev, y, neurons)
     figure, axes = plt.subplots(1, neurons, figsize=(3 * neurons, 4), sharey=True)
     jitter = np.random.default_rng(0).uniform(-0.35, 0.35, len(y))
     for axis, neuron in zip(axes, best, strict=True):

@@ -8,6 +8,7 @@ An experiment runs as `python -m examples.paper.NAME`. It keeps its trained mode
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -19,6 +20,14 @@ from examples.quickstart import load_data
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 BATCH_SIZE = 200
+# Of the network that most experiments look at, and its layers
+EPOCHS = 40
+ONE_VARIANCE_LAYER = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2D,
+    kv.VarianceDense,
+    keras.layers.Dense,
+)
 
 
 def parser(description, seeds=3):
@@ -111,6 +120,13 @@ def train(name, build, data, args, seed, epochs, callbacks=()):
     model.fit(*data, BATCH_SIZE, epochs, verbose, callbacks=callbacks)
     model.save(path)
     return model
+
+
+def one_variance_layer(data, args, seed):
+    """LeNet-5 with its first dense layer a variance layer, trained."""
+    build = partial(lenet, data[0].shape[1:], *ONE_VARIANCE_LAYER)
+    name = "lenet-one-variance-dense-layer"
+    return train(name, build, data, args, seed, EPOCHS)
 
 
 def quality(probabilities, labels):

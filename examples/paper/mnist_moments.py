@@ -17,10 +17,9 @@ import numpy as np
 import keras_variance as kv
 from examples.paper import common
 
-Conv2D, Dense = keras.layers.Conv2D, keras.layers.Dense
-EPOCHS = {"one variance dense layer": 40, "all four layers": 15}
+EPOCHS = {"one variance dense layer": common.EPOCHS, "all four layers": 15}
 MODELS = {
-    "one variance dense layer": (Conv2D, Conv2D, kv.VarianceDense, Dense),
+    "one variance dense layer": common.ONE_VARIANCE_LAYER,
     # Logits without a mean are symmetric, and can't be trained: α for the last layer
     "all four layers": (
         kv.VarianceConv2D,

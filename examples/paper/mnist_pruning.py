@@ -19,14 +19,12 @@ import numpy as np
 
 import keras_variance as kv
 from examples.paper import common
-from examples.paper.mnist_moments import MODELS
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 NAME = "mnist_pruning"
-TITLE = "one variance dense layer"
-EPOCHS, MORE = 40, 10
+MORE = 10
 SPARSITIES = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 THRESHOLDS = np.linspace(0, 0.5, 11)
 SAMPLES = 20
@@ -39,6 +37,7 @@ VARIANTS = {
     GRADUALLY: {"sparsity": 0.98},
     "90 % of units": {"sparsity": 0.9, "granularity": "unit"},
     "98 % of units": {"sparsity": 0.98, "granularity": "unit"},
+    "50 % of units and filters": {"sparsity": 0.5, "granularity": "unit"},
     "70 % of units and filters": {"sparsity": 0.7, "granularity": "unit"},
     "80 % of units and filters": {"sparsity": 0.8, "granularity": "unit"},
 }
@@ -151,9 +150,10 @@ def table(config, results):
     """Means over seeds."""
     seeds = len(config["seeds"])
     yield "# Pruning a variance layer\n"
-    yield f"LeNet-5, {TITLE}, {config['data']}, {config['epochs']} epochs, weights"
-    yield "of the variance layer pruned by their standard deviation; average of"
-    yield f"{SAMPLES} samples, mean of {seeds} seeds. Without further training:\n"
+    yield f"LeNet-5, one variance dense layer, {config['data']}, {config['epochs']}"
+    yield "epochs, weights of the variance layer pruned by their standard deviation;"
+    yield f"average of {SAMPLES} samples, mean of {seeds} seeds. Without further"
+    yield "training:\n"
     yield "| sparsity, % | accuracy, % | against all weights, points | NLL, nats |"
     yield "|---|---|---|---|"
     curves = np.mean(results["curves"], axis=0)  # (sparsities, 3)
@@ -195,13 +195,11 @@ def main(arguments=None):
         common.report(NAME, args, table)
         return
     data, (x, y) = common.load(args)
-    build = partial(common.lenet, data[0].shape[1:], *MODELS[TITLE])
     thresholds = THRESHOLDS[::5] if args.smoke else THRESHOLDS
     curves = []
     variants = {name: [] for name in (SMOKE if args.smoke else VARIANTS)}
     for seed in range(args.seeds):
-        name = "lenet-" + TITLE.replace(" ", "-")
-        source = partial(common.train, name, build, data, args, seed, EPOCHS)
+        source = partial(common.one_variance_layer, data, args, seed)
         options = {"batch_size": 500, "from_logits": True, "seed": 0}
         curves.append(kv.sparsity_curve(source(), x, y, SPARSITIES, SAMPLES, **options))
         print(f"seed {seed}: {curves[-1]}", flush=True)
@@ -219,7 +217,7 @@ def main(arguments=None):
         "variants": variants,
         "further_epochs": args.epochs or MORE,
     }
-    common.write(NAME, args, results, EPOCHS)
+    common.write(NAME, args, results, common.EPOCHS)
     plot(curves, by_threshold, args.results / f"{NAME}.png")
     common.report(NAME, args, table)
 

@@ -4,7 +4,13 @@ import json
 
 import matplotlib.image
 
-from examples.paper import kl_curves, mnist_moments, mnist_pruning
+from examples.paper import (
+    kl_curves,
+    mnist_activations,
+    mnist_histogram,
+    mnist_moments,
+    mnist_pruning,
+)
 
 
 def test_mnist_moments(tmp_path, capsys):
@@ -51,3 +57,18 @@ def test_kl_curves(tmp_path, capsys):
     for title, row in results.items():
         assert row["difference"] < (0.01 if title == "log-uniform" else 1e-5)
     assert matplotlib.image.imread(tmp_path / "kl_curves.png").std() > 0
+
+
+def test_pictures_of_one_model(tmp_path, capsys):
+    """Both of the same trained network."""
+    options = ["--smoke", "--work", str(tmp_path), "--results", str(tmp_path)]
+    mnist_histogram.main(options)
+    results = json.loads((tmp_path / "mnist_histogram.json").read_text())["results"]
+    assert len(results["single"]) == 8 and len(results["average"]) == 2
+    assert all(0 <= x <= 100 for x in results["single"] + results["average"])
+    mnist_activations.main(options)
+    assert capsys.readouterr().out.count("Training") == 1
+    results = json.loads((tmp_path / "mnist_activations.json").read_text())["results"]
+    assert [len(medians) for medians in results.values()] == [10] * 4
+    for name in ("mnist_histogram", "mnist_activations"):
+        assert matplotlib.image.imread(tmp_path / f"{name}.png").std() > 0
