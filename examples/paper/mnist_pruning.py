@@ -160,7 +160,7 @@ def table(config, results):
     for sparsity, accuracy, nll in curves:
         points = 100 * (accuracy - curves[0, 1])
         yield (
-            f"| {100 * sparsity:g} | {100 * accuracy:.2f} | {points:+.3f} | {nll:.4f} |"
+            f"| {100 * sparsity:.0f} | {100 * accuracy:.2f} | {points:+.3f} | {nll:.4f} |"
         )
     yield f"\n![Accuracy by sparsity and by threshold]({NAME}.png)\n"
     more = results["further_epochs"]
