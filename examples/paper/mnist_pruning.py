@@ -159,9 +159,8 @@ def table(config, results):
     curves = np.mean(results["curves"], axis=0)  # (sparsities, 3)
     for sparsity, accuracy, nll in curves:
         points = 100 * (accuracy - curves[0, 1])
-        yield (
-            f"| {100 * sparsity:.0f} | {100 * accuracy:.2f} | {points:+.3f} | {nll:.4f} |"
-        )
+        percent = f"{100 * sparsity:.0f} | {100 * accuracy:.2f}"
+        yield f"| {percent} | {points:+.3f} | {nll:.4f} |"
     yield f"\n![Accuracy by sparsity and by threshold]({NAME}.png)\n"
     more = results["further_epochs"]
     yield f"Pruned, then trained for {more} epochs more (gradually: pruned in the first"
