@@ -29,6 +29,7 @@ def shrink(model):
 
     Example:
 
+    >>> import keras
     >>> import keras_variance as kv
     >>> model = keras.Sequential(
     ...     [keras.Input((20,)), kv.VarianceDense(50), keras.layers.Dense(3)]
