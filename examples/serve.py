@@ -1,7 +1,7 @@
 """Export an ensemble for TF Serving, and query it in a process without Keras.
 
-    python examples/serve.py                          # trains on digits, offline
-    python examples/serve.py --model model.keras --rows rows.npz
+    python -m examples.serve                          # trains on digits, offline
+    python -m examples.serve --model model.keras --rows rows.npz
 
 Writes `models/digits/<version>/`, a SavedModel with warm-up requests, and
 `models.config` for `tensorflow_model_server --model_config_file`.
@@ -17,8 +17,6 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from examples import quickstart
 
 QUERY = Path(__file__).with_name("query.py")
