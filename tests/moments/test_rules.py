@@ -30,7 +30,6 @@ LAYERS = {
         for name, error in ACTIVATIONS.items()
     },
     "relu": (layers.ReLU, VECTOR, 0),
-    "relu as an operator": (operators.Relu, VECTOR, 0),
     "relu with slope": (lambda: layers.ReLU(negative_slope=0.3), VECTOR, 0),
     "relu with cap": (lambda: layers.ReLU(2.0), VECTOR, 0.01),
     "relu with threshold": (lambda: layers.ReLU(threshold=0.5), VECTOR, 0.05),
@@ -146,6 +145,11 @@ def test_layer(name, rng):
     layer.build((None, *shape))
     randomize(layer, rng)
     assert_has_moments(layer(draws), propagate(layer, x), bias)
+
+
+def test_operator(rng):
+    x, draws = gaussian(VECTOR, rng)
+    assert_has_moments(keras.ops.relu(draws), propagate(operators.Relu(), x), 0)
 
 
 @pytest.mark.parametrize("name", MERGES)
@@ -275,6 +279,7 @@ def test_every_rule_is_tested():
     tested = {type(make()).__name__ for make, _, _ in LAYERS.values()}
     tested |= {make.__name__ for make in MERGES.values()} | set(ACTIVATIONS)
     tested |= {case.stock.__name__ for case in cases.CASES.values()}
+    tested.add(operators.Relu.__name__)
     # As the two- and three-dimensional ones
     alike = {name[:-2] for name in tested if name.endswith("D")}
     rules = kv.moments.rules.RULES
