@@ -28,6 +28,18 @@ ONE_VARIANCE_LAYER = (
     kv.VarianceDense,
     keras.layers.Dense,
 )
+# Of experiments in which log α has a long way to go: its gradient falls as it grows,
+# so Adam's memory of greater ones must be short.
+ALPHA_EPOCHS, ALL_EPOCHS = 22, 12  # one dense layer, all four
+ALPHA_TRAINING = {"rate": 6e-3, "power": 0.5, "beta_2": 0.98}
+LOG_ALPHA = 0.0
+POSTERIORS = {
+    "zero_mean": kv.posteriors.ZeroMean(),
+    "layer_alpha": kv.posteriors.LayerAlpha(LOG_ALPHA),
+    "neuron_alpha": kv.posteriors.NeuronAlpha(LOG_ALPHA),
+    "weight_alpha": kv.posteriors.WeightAlpha(LOG_ALPHA),
+    "additive": kv.posteriors.Additive(LOG_ALPHA - 6.5),  # θ² is about e^-6.5
+}
 
 
 def parser(description, seeds=3):
@@ -36,7 +48,8 @@ def parser(description, seeds=3):
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, help="of every model")
-    parser.add_argument("--seeds", type=int, default=seeds, help="0, 1, … this many")
+    parser.add_argument("--seed", type=int, default=0, help="the first of them")
+    parser.add_argument("--seeds", type=int, default=seeds, help="how many")
     parser.add_argument("--data-dir", help="folder of mnist.npz; default: download")
     parser.add_argument(
         "--work", type=Path, default=Path("work"), help="folder for trained models"
@@ -55,8 +68,17 @@ def load(args):
     """(x_train, y_train), (x_test, y_test) of MNIST; digits in a smoke run."""
     if not args.smoke:
         return load_data("mnist", args.data_dir)
-    args.epochs, args.seeds = 2, 2
+    shrink(args)
     return tuple((x[:200], y[:200]) for x, y in load_data("digits"))
+
+
+def shrink(args):
+    """Two epochs and at most two seeds, for a smoke run."""
+    args.epochs, args.seeds = 2, min(args.seeds, 2)
+
+
+def seeds(args):
+    return range(args.seed, args.seed + args.seeds)
 
 
 def lenet(input_shape, *layers):
@@ -91,8 +113,20 @@ def lenet(input_shape, *layers):
     )
 
 
-def train(name, build, data, args, seed, epochs, callbacks=()):
-    """A trained model: Adam, its rate falling linearly from 1e-3 to 0.
+def train(
+    name,
+    build,
+    data,
+    args,
+    seed,
+    epochs,
+    callbacks=(),
+    rate=1e-3,
+    power=1.0,
+    beta_2=0.999,
+    batch_size=BATCH_SIZE,
+):
+    """A trained model: Adam, its rate falling as rate · (1 − t)^power from 0 to t = 1.
 
     Kept as `NAME-seedN-epochsM.keras` in the work folder, where it is looked for
     first; after an interruption training goes on with the epoch it was in.
@@ -106,27 +140,74 @@ def train(name, build, data, args, seed, epochs, callbacks=()):
     print(f"Training {stem}", flush=True)
     keras.utils.set_random_seed(seed)
     model = build()
-    steps = epochs * -(-len(data[0]) // BATCH_SIZE)
+    steps = epochs * -(-len(data[0]) // batch_size)
+    schedule = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0, power)
     model.compile(
-        keras.optimizers.Adam(
-            keras.optimizers.schedules.PolynomialDecay(1e-3, steps, 0.0)
-        ),
+        keras.optimizers.Adam(schedule, beta_2=beta_2),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     # Last, when the others have made the weights that it restores
     callbacks = [*callbacks, keras.callbacks.BackupAndRestore(args.work / stem)]
     verbose = 1 if sys.stdout.isatty() else 2
-    model.fit(*data, BATCH_SIZE, epochs, verbose, callbacks=callbacks)
+    model.fit(*data, batch_size, epochs, verbose, callbacks=callbacks)
     model.save(path)
     return model
 
 
-def one_variance_layer(data, args, seed):
-    """LeNet-5 with its first dense layer a variance layer, trained."""
-    build = partial(lenet, data[0].shape[1:], *ONE_VARIANCE_LAYER)
-    name = "lenet-one-variance-dense-layer"
-    return train(name, build, data, args, seed, EPOCHS)
+def one_variance_layer(
+    data, args, seed, name="lenet-one-variance-dense-layer", epochs=EPOCHS, **config
+):
+    """LeNet-5 with its first dense layer a variance layer, trained.
+
+    Args:
+        **config: Arguments of the layer, such as `noise` and `estimator`.
+    """
+    first, second, dense, last = ONE_VARIANCE_LAYER
+    layers = first, second, partial(dense, **config), last
+    build = partial(lenet, data[0].shape[1:], *layers)
+    return train(name, build, data, args, seed, epochs)
+
+
+def variational_dropout(data, args, seed, posterior, prior, callbacks=()):
+    """LeNet-5 with its first dense layer trained for the ELBO.
+
+    Args:
+        posterior: A key of `POSTERIORS`.
+        prior: The name of one.
+    """
+    config = {"prior": prior, "train_size": len(data[0])}
+    dense = partial(kv.VarianceDense, posterior=POSTERIORS[posterior], **config)
+    layers = (keras.layers.Conv2D, keras.layers.Conv2D, dense, keras.layers.Dense)
+    build = partial(lenet, data[0].shape[1:], *layers)
+    name = f"lenet-dense-{posterior}-{prior}"
+    return train(
+        name, build, data, args, seed, ALPHA_EPOCHS, callbacks, **ALPHA_TRAINING
+    )
+
+
+def all_four_layers(data, args, seed, posterior):
+    """LeNet-5 with all layers trained for the ELBO, under the log-uniform prior."""
+    config = {"prior": "log_uniform", "train_size": len(data[0])}
+    config["posterior"] = POSTERIORS[posterior]
+    convolution = partial(kv.VarianceConv2D, **config)
+    dense = partial(kv.VarianceDense, **config)
+    layers = (convolution, convolution, dense, dense)
+    build = partial(lenet, data[0].shape[1:], *layers)
+    name = f"lenet-all-{posterior}"
+    return train(name, build, data, args, seed, ALL_EPOCHS, **ALPHA_TRAINING)
+
+
+def redrawn(model, **config):
+    """A copy of the model whose variance layers have another `noise`, `estimator`."""
+
+    def clone(layer):
+        changed = config if isinstance(layer, kv.VarianceLayer) else {}
+        return type(layer).from_config(layer.get_config() | changed)
+
+    copy = keras.models.clone_model(model, clone_function=clone)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def quality(probabilities, labels):
@@ -155,7 +236,7 @@ def write(name, args, results, epochs=None):
         config |= {
             "data": "digits (smoke run)" if args.smoke else "mnist",
             "epochs": args.epochs or epochs,
-            "seeds": list(range(args.seeds)),
+            "seeds": list(seeds(args)),
             "batch_size": BATCH_SIZE,
         }
     args.results.mkdir(parents=True, exist_ok=True)
@@ -176,3 +257,17 @@ def report(name, args, table):
     path.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     print(f"Written: {path}")
+
+
+def epochs(config, title=None):
+    """Of training, from a result's config; of one model where they differ."""
+    epochs = config["epochs"]
+    return epochs[title] if isinstance(epochs, dict) else epochs
+
+
+def main(name, description, run, table, epochs=None, seeds=3, arguments=None):
+    """An experiment from its command line: `run(args)` makes results and pictures."""
+    args = parser(description, seeds).parse_args(arguments)
+    if not args.report:
+        write(name, args, run(args), epochs)
+    report(name, args, table)

@@ -1,0 +1,131 @@
+"""Binary dropout and variational dropout by one sample, the mean and 20, on MNIST.
+
+    python -m examples.paper.mnist_classification [--data-dir DIR] [--smoke]
+
+Variance Networks, table 2: LeNet-5-Caffe with binary dropout before its first dense
+layer, and with variational dropout, one α a layer, in all four layers. Beside the
+paper's columns: one pass of moments, and log α, which tells what became of each layer.
+"""
+
+import warnings
+from functools import partial
+
+import keras
+import numpy as np
+
+import keras_variance as kv
+from examples.paper import common
+
+NAME = "mnist_classification"
+BINARY, VARIATIONAL = "binary dropout", "variational dropout"
+EPOCHS = {BINARY: 12, VARIATIONAL: common.ALL_EPOCHS}
+SAMPLES = 20
+PAPER = {BINARY: (99.1, 99.4, 99.4), VARIATIONAL: (98.2, 11.3, 99.3)}
+COLUMNS = ("1 sample", "mean", f"{SAMPLES} samples", "moments")
+
+
+def with_dropout(input_shape):
+    """LeNet-5, half of the inputs of its first dense layer dropped."""
+    stock = (keras.layers.Conv2D,) * 2 + (keras.layers.Dense,) * 2
+    layers = common.lenet(input_shape, *stock).layers
+    dense = [isinstance(each, keras.layers.Dense) for each in layers].index(True)
+    layers.insert(dense, keras.layers.Dropout(0.5))
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+
+def dropout_samples(model, x, samples):
+    """Class probabilities, averaged over draws of what is dropped."""
+    layers = model.layers
+    drop = [isinstance(each, keras.layers.Dropout) for each in layers].index(True)
+    features = keras.Sequential(layers[:drop]).predict(x, 500, verbose=0)
+    total = 0
+    for _ in range(samples):
+        hidden = features
+        for layer in layers[drop:]:
+            hidden = layer(hidden, training=layer is layers[drop])
+        total += keras.ops.softmax(hidden)
+    return np.asarray(total / samples)
+
+
+def binary_dropout(data, args, seed, x):
+    """Predictions by column."""
+    build = partial(with_dropout, data[0].shape[1:])
+    model = common.train("lenet-dropout", build, data, args, seed, EPOCHS[BINARY])
+    mean = model.predict(x, 500, verbose=0)
+    keras.utils.set_random_seed(seed)
+    return model, {
+        "1 sample": dropout_samples(model, x, 1),
+        "mean": np.asarray(keras.ops.softmax(mean)),
+        f"{SAMPLES} samples": dropout_samples(model, x, SAMPLES),
+    }
+
+
+def variational_dropout(data, args, seed, x):
+    """Predictions by column."""
+    model = common.all_four_layers(data, args, seed, "layer_alpha")
+    options = {"batch_size": 500, "from_logits": True, "verbose": 0}
+    with warnings.catch_warnings():  # a collapsed mean is to be shown here
+        warnings.simplefilter("ignore", UserWarning)
+        mean = kv.transforms.propagate_mean(model).predict(x, 500, verbose=0)
+    return model, {
+        "1 sample": kv.mc_predict(model, x, 1, seed=0, **options).mean,
+        "mean": np.asarray(keras.ops.softmax(mean)),
+        f"{SAMPLES} samples": kv.mc_predict(model, x, SAMPLES, seed=0, **options).mean,
+        "moments": kv.moment_predict(model, x, **options).mean,
+    }
+
+
+METHODS = {BINARY: binary_dropout, VARIATIONAL: variational_dropout}
+
+
+def run(args):
+    data, (x, y) = common.load(args)
+    results = {title: [] for title in METHODS}
+    for title, method in METHODS.items():
+        for seed in common.seeds(args):
+            model, predictions = method(data, args, seed, x)
+            row = {name: common.quality(p, y) for name, p in predictions.items()}
+            row["log_alpha"] = [
+                float(keras.ops.mean(layer.phi))
+                for layer in kv.layers.variance_layers(model)
+            ]
+            print(f"{title}, seed {seed}: {row}", flush=True)
+            results[title].append(row)
+    return results
+
+
+def accuracy(rows, column):
+    """Mean over seeds, in percent; None where there is none."""
+    if column not in rows[0]:
+        return None
+    return float(np.mean([row[column]["accuracy"] for row in rows]))
+
+
+def table(config, results):
+    yield "# Dropout: one sample, the weights' means, an ensemble\n"
+    yield f"LeNet-5, {config['data']}, mean of {len(config['seeds'])} seeds; accuracy"
+    yield "in percent, of the paper (table 2) in brackets.\n"
+    yield "| network | epochs | one sample | mean | 20 samples | moments |"
+    yield "|---|---|---|---|---|---|"
+    for title, rows in results.items():
+        cells = []
+        for column, paper in zip(COLUMNS, (*PAPER[title], None), strict=True):
+            value = accuracy(rows, column)
+            cell = "" if value is None else f"{value:.2f}"
+            cells.append(cell + (f" ({paper})" if paper else ""))
+        epochs = common.epochs(config, title)
+        yield f"| {title} | {epochs} | " + " | ".join(cells) + " |"
+    yield "\nlog α of the four layers after training, and what the means alone reach:\n"
+    yield "| seed | convolution | convolution | dense | dense | mean, % |"
+    yield "|---|---|---|---|---|---|"
+    for seed, row in zip(config["seeds"], results[VARIATIONAL], strict=True):
+        alphas = " | ".join(f"{each:.1f}" for each in row["log_alpha"])
+        yield f"| {seed} | {alphas} | {row['mean']['accuracy']:.2f} |"
+
+
+def main(arguments=None):
+    common.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Gaussian, Bernoulli and uniform noise, drawn by each estimator, on MNIST.
+
+    python -m examples.paper.mnist_noises [--data-dir DIR] [--smoke]
+
+Variance Networks, section 3.3: LeNet-5-Caffe with its first dense layer a variance
+layer. Moment matching draws any noise as local reparameterization draws the Gaussian
+one, so that these are one trained model; it is tested with every noise and estimator.
+The others are trained and tested with their own.
+"""
+
+import keras_variance as kv
+from examples.paper import common
+
+NAME = "mnist_noises"
+NOISES = ("gaussian", "bernoulli", "uniform")
+MATCHED = "moment matching"
+LONG = f"{MATCHED}, longer"
+EPOCHS = {MATCHED: 5, "flipout": 5, "weight sampling": 5, LONG: common.EPOCHS}
+
+
+def accuracy(model, x, y, samples, **config):
+    """In percent, of the average over samples drawn as `config` says."""
+    model = common.redrawn(model, **config)
+    prediction = kv.mc_predict(
+        model, x, samples, 500, from_logits=True, seed=0, verbose=0
+    )
+    return common.quality(prediction.mean, y)["accuracy"]
+
+
+def accuracies(model, x, y, **config):
+    return {
+        f"{samples} sample" + "s" * (samples > 1): accuracy(
+            model, x, y, samples, **config
+        )
+        for samples in (1, 20)
+    }
+
+
+def matched(noise):
+    gaussian = noise == "gaussian"
+    return "local_reparameterization" if gaussian else "moment_matching"
+
+
+def run(args):
+    data, test_data = common.load(args)
+    results = {title: [] for title in EPOCHS}
+    for seed in common.seeds(args):
+        for title in ("flipout", "weight sampling"):
+            rows = {}
+            for noise in NOISES:
+                config = {"noise": noise, "estimator": title.replace(" ", "_")}
+                name = f"lenet-{noise}-{config['estimator']}"
+                model = common.one_variance_layer(
+                    data, args, seed, name, EPOCHS[title], **config
+                )
+                rows[noise] = accuracies(model, *test_data, **config)
+                print(f"{title}, {noise}, seed {seed}: {rows[noise]}", flush=True)
+            results[title].append(rows)
+        for title in (MATCHED, LONG):
+            model = common.one_variance_layer(data, args, seed, epochs=EPOCHS[title])
+            rows = {}
+            for noise in NOISES:
+                rows[noise] = {
+                    estimator: accuracies(
+                        model, *test_data, noise=noise, estimator=estimator
+                    )
+                    for estimator in (matched(noise), "flipout", "weight_sampling")
+                }
+                print(f"{title}, {noise}, seed {seed}: {rows[noise]}", flush=True)
+            results[title].append(rows)
+    return results
+
+
+def mean(seeds, *keys):
+    """Of one figure, over the seeds."""
+    values = []
+    for each in seeds:
+        for key in keys:
+            each = each[key]
+        values.append(each)
+    return sum(values) / len(values)
+
+
+def table(config, results):
+    number = len(config["seeds"])
+    yield "# Noises and estimators\n"
+    yield f"LeNet-5, one variance dense layer, {config['data']}; accuracy in percent,"
+    yield f"mean of {number} seeds. Trained and tested with the same noise and"
+    yield "estimator:\n"
+    yield "| estimator | epochs | noise | one sample | 20 samples |"
+    yield "|---|---|---|---|---|"
+    for title, seeds in results.items():
+        for noise in NOISES:
+            keys = (noise, matched(noise)) if title in (MATCHED, LONG) else (noise,)
+            epochs = common.epochs(config, title)
+            yield (
+                f"| {title} | {epochs} | {noise} | {mean(seeds, *keys, '1 sample'):.2f} "
+                f"| {mean(seeds, *keys, '20 samples'):.2f} |"
+            )
+    yield "\nTrained with moment matching, longer, and tested with every noise and"
+    yield "estimator, 20 samples:\n"
+    yield "| noise | moment matching | flipout | weight sampling |"
+    yield "|---|---|---|---|"
+    for noise in NOISES:
+        each = (matched(noise), "flipout", "weight_sampling")
+        row = (mean(results[LONG], noise, x, "20 samples") for x in each)
+        yield f"| {noise} | " + " | ".join(f"{x:.2f}" for x in row) + " |"
+
+
+def main(arguments=None):
+    common.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Variational dropout becomes a variance network as it trains, on MNIST.
+
+    python -m examples.paper.mnist_phase_transition [--data-dir DIR] [--smoke]
+
+Variance Networks, figures 3 and 8: LeNet-5-Caffe, the first dense layer with mean and
+one α, under each prior: epoch by epoch log α and the accuracies of the weights' means,
+of one sample, of 20 samples, and of one sample without means.
+"""
+
+import csv
+
+import keras
+import matplotlib
+
+import keras_variance as kv
+from examples.paper import common
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+NAME = "mnist_phase_transition"
+PRIORS = {"log_uniform": "log-uniform", "student_t": "Student's t", "ard": "ARD"}
+PREDICTORS = {
+    "mean": "weights at their means",
+    "sample": "one sample",
+    "ensemble": "20 samples",
+    "zero_mean": "one sample, without means",
+}
+
+
+class LogAlpha(keras.callbacks.Callback):
+    """log α of the model's one variance layer, in the logs."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        (layer,) = kv.layers.variance_layers(self.model)
+        logs["log_alpha"] = float(keras.ops.mean(layer.phi))
+
+
+def follow(data, test_data, args, seed, prior):
+    """Epoch by epoch, what there is to see of one training: {name: values}."""
+    path = args.work / f"{NAME}-{prior}-seed{seed}{'-smoke' * args.smoke}.csv"
+    args.work.mkdir(parents=True, exist_ok=True)
+    callbacks = [
+        kv.callbacks.MCPredict(
+            *test_data,
+            predictors=tuple(PREDICTORS),
+            metrics=("accuracy", "nll"),
+            from_logits=True,
+            batch_size=500,
+        ),
+        LogAlpha(),
+        keras.callbacks.CSVLogger(path, append=True),
+    ]
+    common.variational_dropout(data, args, seed, "layer_alpha", prior, callbacks)
+    with path.open() as file:
+        rows = {row["epoch"]: row for row in csv.DictReader(file)}
+    followed = {"log_alpha": [float(row["log_alpha"]) for row in rows.values()]}
+    for name in PREDICTORS:
+        for metric, scale in (("accuracy", 100), ("nll", 1)):
+            values = [scale * float(r[f"val_{name}_{metric}"]) for r in rows.values()]
+            followed[f"{name}_{metric}"] = values
+    return followed
+
+
+def plot(results, path):
+    """Accuracies above, log α below; a column a prior."""
+    figure, axes = plt.subplots(2, 3, figsize=(12, 6), sharex=True, sharey="row")
+    styles = ("-", "--", "-", ":")
+    for (above, below), (prior, (followed, *_)) in zip(
+        axes.T, results.items(), strict=True
+    ):
+        epochs = range(1, len(followed["log_alpha"]) + 1)
+        for (name, title), style in zip(PREDICTORS.items(), styles, strict=True):
+            above.plot(epochs, followed[f"{name}_accuracy"], style, label=title)
+        above.set(title=PRIORS[prior], ylim=(0, 102))
+        below.plot(epochs, followed["log_alpha"], color="black")
+        below.set(xlabel="epoch")
+        for axis in (above, below):
+            axis.grid(alpha=0.3)
+    axes[0, 0].set(ylabel="test accuracy, %")
+    axes[1, 0].set(ylabel="log α")
+    axes[0, 0].legend(loc="lower left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def table(config, results):
+    yield "# Variational dropout becomes a variance network\n"
+    yield f"LeNet-5, the first dense layer with one α, {config['data']}, seed"
+    yield f"{config['seeds'][0]}, {config['epochs']} epochs; log α starts at"
+    yield f"{common.LOG_ALPHA:g}. As figures 3 and 8 of the paper.\n"
+    yield f"![Accuracy and log α, epoch by epoch]({NAME}.png)\n"
+    yield "After the last epoch, accuracies in percent:\n"
+    yield "| prior | log α | " + " | ".join(PREDICTORS.values()) + " |"
+    yield "|---" * (2 + len(PREDICTORS)) + "|"
+    for prior, (followed, *_) in results.items():
+        row = [f"{followed[f'{name}_accuracy'][-1]:.2f}" for name in PREDICTORS]
+        yield f"| {PRIORS[prior]} | {followed['log_alpha'][-1]:.2f} | " + (
+            " | ".join(row) + " |"
+        )
+
+
+def run(args):
+    data, test_data = common.load(args)
+    results = {
+        prior: [
+            follow(data, test_data, args, seed, prior) for seed in common.seeds(args)
+        ]
+        for prior in PRIORS
+    }
+    plot(results, args.results / f"{NAME}.png")
+    return results
+
+
+def main(arguments=None):
+    common.main(
+        NAME, __doc__, run, table, common.ALPHA_EPOCHS, seeds=1, arguments=arguments
+    )
+
+
+if __name__ == "__main__":
+    main()
