@@ -28,9 +28,10 @@ ONE_VARIANCE_LAYER = (
     kv.VarianceDense,
     keras.layers.Dense,
 )
+STOCK = (keras.layers.Conv2D,) * 2 + (keras.layers.Dense,) * 2
 # Of experiments in which log α has a long way to go: its gradient falls as it grows,
 # so Adam's memory of greater ones must be short.
-ALPHA_EPOCHS, ALL_EPOCHS = 22, 12  # one dense layer, all four
+ALPHA_EPOCHS, ALL_EPOCHS = 22, 10  # one dense layer, all four
 ALPHA_TRAINING = {"rate": 6e-3, "power": 0.5, "beta_2": 0.98}
 LOG_ALPHA = 0.0
 POSTERIORS = {
@@ -40,6 +41,7 @@ POSTERIORS = {
     "weight_alpha": kv.posteriors.WeightAlpha(LOG_ALPHA),
     "additive": kv.posteriors.Additive(LOG_ALPHA - 6.5),  # θ² is about e^-6.5
 }
+LAYER_ALPHA = ("layer_alpha", "log_uniform")
 
 
 def parser(description, seeds=3):
@@ -81,34 +83,44 @@ def seeds(args):
     return range(args.seed, args.seed + args.seeds)
 
 
-def lenet(input_shape, *layers):
-    """LeNet-5-Caffe without biases, BatchNorm after each linear layer but the last.
+def lenet(
+    input_shape, *layers, activation=keras.layers.ReLU, biases=True, dropout=0.0
+):
+    """LeNet-5-Caffe, BatchNorm after each linear layer but the last.
 
     Args:
         input_shape: (height, width, channels); small images get 3×3 convolutions.
         *layers: Two convolutions and two dense layers: classes, or functions with
             the arguments of these.
+        activation: Function that makes the layer behind each BatchNorm.
+        biases: Whether BatchNorm has its scale and shift, and the last layer a bias.
+        dropout: Rate before the first dense layer; 0 for no such layer.
     """
     small = input_shape[0] < 28
     size, padding = (3, "same") if small else (5, "valid")
     convolution = {"kernel_size": size, "padding": padding, "use_bias": False}
     first, second, dense, last = layers
+
+    def normalization():
+        return keras.layers.BatchNormalization(center=biases, scale=biases)
+
     return keras.Sequential(
         [
             keras.Input(input_shape),
             first(20, **convolution),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
+            normalization(),
+            activation(),
             keras.layers.MaxPooling2D(),
             second(50, **convolution),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
+            normalization(),
+            activation(),
             keras.layers.MaxPooling2D(),
             keras.layers.Flatten(),
+            *([keras.layers.Dropout(dropout)] if dropout else []),
             dense(500, use_bias=False),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
-            last(10),
+            normalization(),
+            activation(),
+            last(10, use_bias=biases),
         ]
     )
 
@@ -219,11 +231,12 @@ def quality(probabilities, labels):
     }
 
 
-def write(name, args, results, epochs=None):
+def write(name, args, results, epochs=None, data="mnist"):
     """The result JSON: what was run, with which versions, and what came out.
 
     Args:
         epochs: Of training, if no others were asked for; None for no training.
+        data: What it was trained on, but for a smoke run.
     """
     config = {
         "versions": {
@@ -234,7 +247,7 @@ def write(name, args, results, epochs=None):
     }
     if epochs is not None:
         config |= {
-            "data": "digits (smoke run)" if args.smoke else "mnist",
+            "data": "digits (smoke run)" if args.smoke else data,
             "epochs": args.epochs or epochs,
             "seeds": list(seeds(args)),
             "batch_size": BATCH_SIZE,
@@ -265,9 +278,19 @@ def epochs(config, title=None):
     return epochs[title] if isinstance(epochs, dict) else epochs
 
 
-def main(name, description, run, table, epochs=None, seeds=3, arguments=None):
+def main(
+    name,
+    description,
+    run,
+    table,
+    epochs=None,
+    seeds=3,
+    data="mnist",
+    arguments=None,
+):
     """An experiment from its command line: `run(args)` makes results and pictures."""
     args = parser(description, seeds).parse_args(arguments)
     if not args.report:
-        write(name, args, run(args), epochs)
+        args.results.mkdir(parents=True, exist_ok=True)
+        write(name, args, run(args), epochs, data)
     report(name, args, table)
