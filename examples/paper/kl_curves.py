@@ -111,11 +111,7 @@ def table(config, results):
     yield "its curves are moved, to meet the log-uniform one at α = 1."
 
 
-def main(arguments=None):
-    args = common.parser(__doc__).parse_args(arguments)
-    if args.report:
-        common.report(NAME, args, table)
-        return
+def run(args):
     log_alpha = np.linspace(-8, 8, 161)
     dots = np.linspace(-8, 8, 5 if args.smoke else 33)
     results = {}
@@ -129,9 +125,21 @@ def main(arguments=None):
             "integrals": integrals,
             "difference": float(np.abs(curve(prior, dots) - integrals).max()),
         }
-    common.write(NAME, args, results)
     plot(results, args.results / f"{NAME}.png")
-    common.report(NAME, args, table)
+    return results
+
+
+def compare(config, results):
+    worst = max(row["difference"] for row in results.values())
+    return common.Comparison(
+        "Figure 2, KL divergences from three priors",
+        "curves",
+        f"the same, within {worst:.1g} nats of numerical integrals",
+    )
+
+
+def main(arguments=None):
+    common.main(NAME, __doc__, run, table, arguments=arguments)
 
 
 if __name__ == "__main__":

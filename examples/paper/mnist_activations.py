@@ -64,23 +64,28 @@ def table(config, results):
     yield f"\n![Activations of four neurons by class]({NAME}.png)"
 
 
-def main(arguments=None):
-    args = common.parser(__doc__, seeds=1).parse_args(arguments)
-    if args.report:
-        common.report(NAME, args, table)
-        return
+def run(args):
     data, (x, y) = common.load(args)
-    model = common.one_variance_layer(data, args, seed=0)
+    model = common.one_variance_layer(data, args, args.seed)
     stddev = quickstart.activation_stddev(model, x)
     neurons = quickstart.telling_neurons(stddev, y, NEURONS)
-    results = {
+    plot(stddev, y, neurons, args.results / f"{NAME}.png")
+    return {
         str(neuron): [float(np.median(stddev[y == c, neuron])) for c in range(10)]
         for neuron in neurons
     }
-    args.seeds = 1
-    common.write(NAME, args, results, common.EPOCHS)
-    plot(stddev, y, neurons, args.results / f"{NAME}.png")
-    common.report(NAME, args, table)
+
+
+def compare(config, results):
+    return common.Comparison(
+        "Figure 9, activations of four neurons by class",
+        "a few levels of variance",
+        "the same picture",
+    )
+
+
+def main(arguments=None):
+    common.main(NAME, __doc__, run, table, common.EPOCHS, 1, arguments=arguments)
 
 
 if __name__ == "__main__":

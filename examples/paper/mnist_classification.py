@@ -114,6 +114,19 @@ def table(config, results):
         yield f"| {seed} | {alphas} | {row['mean']['accuracy']:.2f} |"
 
 
+def compare(config, results):
+    ours = []
+    for title, rows in results.items():
+        values = (accuracy(rows, column) for column in COLUMNS)
+        figures = "/".join(f"{value:.2f}" for value in values if value is not None)
+        ours.append(f"{title} {figures}")
+    return common.Comparison(
+        "Table 2, one sample/mean/20 samples(/moments), %",
+        ", ".join(f"{title} {'/'.join(map(str, x))}" for title, x in PAPER.items()),
+        ", ".join(ours),
+    )
+
+
 def main(arguments=None):
     common.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
 

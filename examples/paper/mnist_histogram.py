@@ -21,20 +21,6 @@ AVERAGED, AVERAGES = 200, 20
 CHUNK = 50
 
 
-def with_weight_samples(model):
-    """A copy of the model that draws whole kernels."""
-
-    def clone(layer):
-        config = layer.get_config()
-        if isinstance(layer, kv.VarianceLayer):
-            config["estimator"] = "weight_sampling"
-        return type(layer).from_config(config)
-
-    copy = keras.models.clone_model(model, clone_function=clone)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
 def predictions(model, x, samples, seed):
     """Class probabilities of weight samples: (rows, samples, classes)."""
     ensemble = kv.transforms.ensemble(model, samples, seed=seed)
@@ -47,7 +33,7 @@ def predictions(model, x, samples, seed):
 
 def evaluate(model, x, y, averaged, averages):
     """Accuracies, in percent, of every sample and of each average of `averaged`."""
-    model, single, average = with_weight_samples(model), [], []
+    model, single, average = common.redrawn(model, estimator="weight_sampling"), [], []
     for index in range(averages):
         mean = np.zeros((len(x), 10))
         for start in range(0, averaged, CHUNK):
@@ -93,19 +79,27 @@ def table(config, results):
     yield f"\n![Histograms of accuracies]({NAME}.png)"
 
 
-def main(arguments=None):
-    args = common.parser(__doc__, seeds=1).parse_args(arguments)
-    if args.report:
-        common.report(NAME, args, table)
-        return
+def run(args):
     data, (x, y) = common.load(args)
-    model = common.one_variance_layer(data, args, seed=0)
+    model = common.one_variance_layer(data, args, args.seed)
     averaged, averages = (4, 2) if args.smoke else (AVERAGED, AVERAGES)
     results = evaluate(model, x, y, averaged, averages)
-    args.seeds = 1
-    common.write(NAME, args, results, common.EPOCHS)
     plot(results, averaged, args.results / f"{NAME}.png")
-    common.report(NAME, args, table)
+    return results
+
+
+def compare(config, results):
+    single, average = (results[key] for key in ("single", "average"))
+    return common.Comparison(
+        "Figure 4, single weight samples, and averages of 200, %",
+        "98.5 to 99.5",
+        f"{min(single):.2f} to {max(single):.2f}, and {min(average):.2f} to "
+        f"{max(average):.2f}",
+    )
+
+
+def main(arguments=None):
+    common.main(NAME, __doc__, run, table, common.EPOCHS, 1, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 import keras_variance as kv
 from examples.paper import common
 
+NAME = "mnist_moments"
 EPOCHS = {"one variance dense layer": common.EPOCHS, "all four layers": 15}
 MODELS = {
     "one variance dense layer": common.ONE_VARIANCE_LAYER,
@@ -124,18 +125,14 @@ def table(config, results):
     yield "samples on either side."
 
 
-def main(arguments=None):
-    args = common.parser(__doc__).parse_args(arguments)
-    if args.report:
-        common.report("mnist_moments", args, table)
-        return
+def run(args):
     data, test_data = common.load(args)
     build = partial(common.lenet, data[0].shape[1:])
     samples = (1, 4) if args.smoke else SAMPLES
     predictions = {}
     for title, layers in MODELS.items():
         predictions[title] = []
-        for seed in range(args.seeds):
+        for seed in common.seeds(args):
             name = "lenet-" + title.replace(" ", "-")
             make = partial(build, *layers)
             model = common.train(name, make, data, args, seed, EPOCHS[title])
@@ -144,9 +141,11 @@ def main(arguments=None):
     # Of the last model: all four layers
     x, y = (each[:2000] for each in test_data)
     drawn = stages(model, x, y, samples=2 if args.smoke else 50)
-    results = {"predictions": predictions, "stages": drawn}
-    common.write("mnist_moments", args, results, EPOCHS)
-    common.report("mnist_moments", args, table)
+    return {"predictions": predictions, "stages": drawn}
+
+
+def main(arguments=None):
+    common.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -44,10 +44,11 @@ def matched(noise):
 def run(args):
     data, test_data = common.load(args)
     results = {title: [] for title in EPOCHS}
+    noises = NOISES[:1] if args.smoke else NOISES
     for seed in common.seeds(args):
         for title in ("flipout", "weight sampling"):
             rows = {}
-            for noise in NOISES:
+            for noise in noises:
                 config = {"noise": noise, "estimator": title.replace(" ", "_")}
                 name = f"lenet-{noise}-{config['estimator']}"
                 model = common.one_variance_layer(
@@ -59,7 +60,7 @@ def run(args):
         for title in (MATCHED, LONG):
             model = common.one_variance_layer(data, args, seed, epochs=EPOCHS[title])
             rows = {}
-            for noise in NOISES:
+            for noise in noises:
                 rows[noise] = {
                     estimator: accuracies(
                         model, *test_data, noise=noise, estimator=estimator
@@ -90,21 +91,34 @@ def table(config, results):
     yield "| estimator | epochs | noise | one sample | 20 samples |"
     yield "|---|---|---|---|---|"
     for title, seeds in results.items():
-        for noise in NOISES:
+        for noise in seeds[0]:
             keys = (noise, matched(noise)) if title in (MATCHED, LONG) else (noise,)
             epochs = common.epochs(config, title)
-            yield (
-                f"| {title} | {epochs} | {noise} | {mean(seeds, *keys, '1 sample'):.2f} "
-                f"| {mean(seeds, *keys, '20 samples'):.2f} |"
-            )
+            one, many = (mean(seeds, *keys, f"{n}") for n in ("1 sample", "20 samples"))
+            yield f"| {title} | {epochs} | {noise} | {one:.2f} | {many:.2f} |"
     yield "\nTrained with moment matching, longer, and tested with every noise and"
     yield "estimator, 20 samples:\n"
     yield "| noise | moment matching | flipout | weight sampling |"
     yield "|---|---|---|---|"
-    for noise in NOISES:
+    for noise in results[LONG][0]:
         each = (matched(noise), "flipout", "weight_sampling")
         row = (mean(results[LONG], noise, x, "20 samples") for x in each)
         yield f"| {noise} | " + " | ".join(f"{x:.2f}" for x in row) + " |"
+
+
+def best(results, noise):
+    """Accuracy of 20 samples by the training that suits the noise best."""
+    keys = dict.fromkeys(results, (noise,))
+    keys |= dict.fromkeys((MATCHED, LONG), (noise, matched(noise)))
+    return max(mean(x, *keys[title], "20 samples") for title, x in results.items())
+
+
+def compare(config, results):
+    return common.Comparison(
+        "Section 3.3, Gaussian, Bernoulli and uniform noise, %",
+        "99.3, 98.7, 98.7",
+        ", ".join(f"{best(results, noise):.2f}" for noise in NOISES),
+    )
 
 
 def main(arguments=None):

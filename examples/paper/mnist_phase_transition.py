@@ -36,9 +36,13 @@ class LogAlpha(keras.callbacks.Callback):
         logs["log_alpha"] = float(keras.ops.mean(layer.phi))
 
 
-def follow(data, test_data, args, seed, prior):
-    """Epoch by epoch, what there is to see of one training: {name: values}."""
-    path = args.work / f"{NAME}-{prior}-seed{seed}{'-smoke' * args.smoke}.csv"
+def log(args, seed, prior):
+    """Path of the log of a training."""
+    return args.work / f"{NAME}-{prior}-seed{seed}{'-smoke' * args.smoke}.csv"
+
+
+def train(data, test_data, args, seed, prior):
+    """LeNet-5 with one α in its first dense layer, trained, and followed in a log."""
     args.work.mkdir(parents=True, exist_ok=True)
     callbacks = [
         kv.callbacks.MCPredict(
@@ -49,10 +53,15 @@ def follow(data, test_data, args, seed, prior):
             batch_size=500,
         ),
         LogAlpha(),
-        keras.callbacks.CSVLogger(path, append=True),
+        keras.callbacks.CSVLogger(log(args, seed, prior), append=True),
     ]
-    common.variational_dropout(data, args, seed, "layer_alpha", prior, callbacks)
-    with path.open() as file:
+    return common.variational_dropout(data, args, seed, "layer_alpha", prior, callbacks)
+
+
+def follow(data, test_data, args, seed, prior):
+    """Epoch by epoch, what there is to see of one training: {name: values}."""
+    train(data, test_data, args, seed, prior)
+    with log(args, seed, prior).open() as file:
         rows = {row["epoch"]: row for row in csv.DictReader(file)}
     followed = {"log_alpha": [float(row["log_alpha"]) for row in rows.values()]}
     for name in PREDICTORS:
@@ -111,6 +120,18 @@ def run(args):
     }
     plot(results, args.results / f"{NAME}.png")
     return results
+
+
+def compare(config, results):
+    ours = []
+    for prior, (followed, *_) in results.items():
+        mean, ensemble = (followed[f"{x}_accuracy"][-1] for x in ("mean", "ensemble"))
+        ours.append(f"{PRIORS[prior]} {mean:.2f}/{ensemble:.2f}")
+    return common.Comparison(
+        "Figures 3 and 8, variational dropout: mean/20 samples, %",
+        "mean at chance, ensemble as before",
+        ", ".join(ours),
+    )
 
 
 def main(arguments=None):

@@ -188,21 +188,17 @@ def table(config, results):
     yield "plain file of a model with pruned weights is larger than the source's."
 
 
-def main(arguments=None):
-    args = common.parser(__doc__).parse_args(arguments)
-    if args.report:
-        common.report(NAME, args, table)
-        return
+def run(args):
     data, (x, y) = common.load(args)
     thresholds = THRESHOLDS[::5] if args.smoke else THRESHOLDS
     curves = []
     variants = {name: [] for name in (SMOKE if args.smoke else VARIANTS)}
-    for seed in range(args.seeds):
+    for seed in common.seeds(args):
         source = partial(common.one_variance_layer, data, args, seed)
         options = {"batch_size": 500, "from_logits": True, "seed": 0}
         curves.append(kv.sparsity_curve(source(), x, y, SPARSITIES, SAMPLES, **options))
         print(f"seed {seed}: {curves[-1]}", flush=True)
-        if seed == 0:
+        if seed == args.seed:
             by_threshold = threshold_curve(source(), x, y, thresholds)
         for variant, rows in variants.items():
             before = evaluate(prepare(source(), variant), x, y)["accuracy"]
@@ -210,15 +206,26 @@ def main(arguments=None):
             row = {**evaluate(model, x, y), "accuracy_before": before, **sizes(model)}
             rows.append(row)
             print(f"seed {seed}, {variant}: {row}", flush=True)
-    results = {
+    plot(curves, by_threshold, args.results / f"{NAME}.png")
+    return {
         "curves": curves,
         "thresholds": by_threshold,
         "variants": variants,
         "further_epochs": args.epochs or MORE,
     }
-    common.write(NAME, args, results, common.EPOCHS)
-    plot(curves, by_threshold, args.results / f"{NAME}.png")
-    common.report(NAME, args, table)
+
+
+def compare(config, results):
+    curve = {row[0]: 100 * row[1] for row in np.mean(results["curves"], axis=0)}
+    return common.Comparison(
+        "Figure 5, 98 % of weights pruned, no further training",
+        "without loss",
+        f"{curve[0.98]:.2f} %, of {curve[0]:.2f} %; at 95 %: {curve[0.95]:.2f} %",
+    )
+
+
+def main(arguments=None):
+    common.main(NAME, __doc__, run, table, common.EPOCHS, arguments=arguments)
 
 
 if __name__ == "__main__":

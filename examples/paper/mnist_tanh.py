@@ -88,10 +88,23 @@ def table(config, results):
         for column, paper in zip(rows[0], PAPER.get(title, (None,) * 2), strict=True):
             cell = f"{accuracy(rows, column):.2f}"
             cells.append(cell + (f" ({paper})" if paper else ""))
-        yield f"| {title} | {common.epochs(config, title)} | " + " | ".join(cells) + " |"
-    yield "\nBehind the first dense layer there is no pooling: its logits are symmetric,"
-    yield "z and −z are as likely, and one sample can't be right more than half of the"
-    yield "time."
+        epochs = common.epochs(config, title)
+        yield f"| {title} | {epochs} | " + " | ".join(cells) + " |"
+    yield "\nBehind the first dense layer there is no pooling: logits are symmetric, z as"
+    yield "likely as −z, and one sample can't be right more than half of the time."
+
+
+def compare(config, results):
+    ours = (
+        f"{accuracy(results[title], '1 sample'):.2f}"
+        f"/{accuracy(results[title], '20 samples'):.2f}"
+        for title in PAPER
+    )
+    return common.Comparison(
+        f"Table 3, tanh, no biases, one sample/20, %; variance: {'; '.join(PAPER)}",
+        "; ".join("/".join(map(str, row)) for row in PAPER.values()),
+        "; ".join(ours),
+    )
 
 
 def main(arguments=None):

@@ -1,4 +1,4 @@
-"""What an ensemble's predictions lose with the means, by log α, under theorem 1's bound.
+"""How an ensemble's predictions change without means, by log α; theorem 1's bound.
 
     python -m examples.paper.theorem1 [--data-dir DIR] [--smoke]
 
@@ -19,7 +19,7 @@ import matplotlib
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, mnist_phase_transition
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -46,10 +46,11 @@ def predict(model, x, log_alpha, samples):
 
 
 def run(args):
-    data, (x, _) = common.load(args)
-    model = common.variational_dropout(data, args, args.seed, *common.LAYER_ALPHA)
+    data, test_data = common.load(args)
+    options = data, test_data, args, args.seed, "log_uniform"
+    model = mnist_phase_transition.train(*options)
     grid, samples = (LOG_ALPHAS[::16], 4) if args.smoke else (LOG_ALPHAS, SAMPLES)
-    x = x[:ROWS]
+    x = test_data[0][:ROWS]
     (layer,) = kv.layers.variance_layers(model)
     limit = predict(model, x, INFINITY, samples)
     rows = []
@@ -107,6 +108,19 @@ def table(config, results):
             f"| {closed:.2g} |"
         )
     yield f"\n![Change of predictions by log α]({NAME}.png)"
+
+
+def compare(config, results):
+    weights, rows = results["weights"], results["changes"]
+    under = sum(mean <= bounds(weights, log_alpha)[0] for log_alpha, mean, _ in rows)
+    trained = results["trained_log_alpha"]
+    nearest, change, _ = min(rows, key=lambda row: abs(row[0] - trained))
+    return common.Comparison(
+        "Theorem 1, change of predictions without means",
+        "→ 0, below √(2D/πα)",
+        f"{change:.1g} at log α = {nearest:g}; below the bound at {under} of "
+        f"{len(rows)} α",
+    )
 
 
 def main(arguments=None):

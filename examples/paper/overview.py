@@ -1,0 +1,80 @@
+"""The paper's figures and tables beside those here: docs/results/README.md.
+
+    python -m examples.paper.overview
+
+Made of the JSON files that the experiments have written.
+"""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+from examples.paper import common
+
+NAMES = (
+    "toy",
+    "kl_curves",
+    "mnist_classification",
+    "mnist_noises",
+    "mnist_parameterizations",
+    "mnist_phase_transition",
+    "mnist_tanh",
+    "mnist_histogram",
+    "mnist_pruning",
+    "mnist_activations",
+    "theorem1",
+)
+BEYOND = {"mnist_moments": "one pass of moments in place of samples"}
+
+
+def spent(config):
+    """Epochs and seeds of a result."""
+    if "epochs" not in config:
+        return "", ""
+    epochs = config["epochs"]
+    epochs = sorted(set(epochs.values())) if isinstance(epochs, dict) else [epochs]
+    return ", ".join(map(str, epochs)), str(len(config["seeds"]))
+
+
+def lines(results):
+    """Of the page, from the folder of the result files."""
+    yield "# Results\n"
+    yield "Figures and tables of Variance Networks (https://arxiv.org/abs/1803.03764)"
+    yield "on MNIST and the toy problem, beside those of the experiments in"
+    yield "[examples/paper](../../examples/paper). The paper trained for 200 epochs."
+    yield "BatchNorm predicts with moving averages here; in the paper's code, with"
+    yield "statistics of the test batch.\n"
+    yield "| paper | there | here | epochs | seeds |"
+    yield "|---|---|---|---|---|"
+    differences = []
+    for name in NAMES:
+        written = json.loads((results / f"{name}.json").read_text())
+        module = importlib.import_module(f"examples.paper.{name}")
+        row = module.compare(written["config"], written["results"])
+        epochs, seeds = spent(written["config"])
+        yield (
+            f"| [{row.item}]({name}.md) | {row.paper} | {row.ours} | {epochs} "
+            f"| {seeds} |"
+        )
+        if row.difference:
+            differences.append(f"- {row.item.split(',')[0]}: {row.difference}")
+    yield "\nWhere they differ:\n"
+    yield from differences
+    yield "\nBeyond the paper: " + ", ".join(
+        f"[{title}]({name}.md)" for name, title in BEYOND.items()
+    )
+    yield "\nMade by `python -m examples.paper.overview`."
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=common.RESULTS)
+    args = parser.parse_args(arguments)
+    path = args.results / "README.md"
+    path.write_text("\n".join(lines(args.results)) + "\n")
+    print(f"Written: {path}")
+
+
+if __name__ == "__main__":
+    main()
