@@ -25,7 +25,10 @@ NAMES = (
     "mnist_activations",
     "theorem1",
 )
-BEYOND = {"mnist_moments": "one pass of moments in place of samples"}
+BEYOND = {
+    "mnist_moments": "one pass of moments in place of samples",
+    "training_choices": "choices in training",
+}
 
 
 def spent(config):

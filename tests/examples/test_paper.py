@@ -1,16 +1,47 @@
 """The experiments run, in small."""
 
+import importlib
 import json
+import math
+import shutil
 
+import keras
 import matplotlib.image
+import numpy as np
+import pytest
+from scipy import integrate, stats
 
+import keras_variance as kv
 from examples.paper import (
+    common,
     kl_curves,
     mnist_activations,
+    mnist_classification,
     mnist_histogram,
     mnist_moments,
+    mnist_noises,
+    mnist_parameterizations,
+    mnist_phase_transition,
     mnist_pruning,
+    mnist_tanh,
+    overview,
+    theorem1,
+    toy,
+    training_choices,
 )
+
+
+def smoke(module, folder):
+    """Results of a smoke run, whose picture, if there is one, is no blank."""
+    module.main(["--smoke", "--work", str(folder), "--results", str(folder)])
+    written = json.loads((folder / f"{module.NAME}.json").read_text())
+    picture = folder / f"{module.NAME}.png"
+    if "![" in (folder / f"{module.NAME}.md").read_text():
+        assert matplotlib.image.imread(picture).std() > 0
+    if hasattr(module, "compare"):
+        row = module.compare(written["config"], written["results"])
+        assert row.item and row.paper and row.ours
+    return written["results"]
 
 
 def test_mnist_moments(tmp_path, capsys):
@@ -21,7 +52,7 @@ def test_mnist_moments(tmp_path, capsys):
     written = json.loads((tmp_path / "mnist_moments.json").read_text())
     assert written["config"]["data"] == "digits (smoke run)"
     rows = written["results"]["predictions"]["all four layers"]
-    assert len(rows) == 2  # seeds
+    assert len(rows) == 1  # seeds
     for row in rows:
         assert 0 <= row["mean_field"]["accuracy"] <= 100
         assert 0 < row["quasi_monte_carlo"]["nll"] < 5
@@ -33,12 +64,9 @@ def test_mnist_moments(tmp_path, capsys):
 
 
 def test_mnist_pruning(tmp_path, capsys):
-    options = ["--smoke", "--work", str(tmp_path), "--results", str(tmp_path)]
-    mnist_pruning.main(options)
-    table = capsys.readouterr().out
-    assert "| 80 % of units and filters |" in table
-    results = json.loads((tmp_path / "mnist_pruning.json").read_text())["results"]
-    assert [round(point[0], 2) for point in results["curves"][1]] == [
+    results = smoke(mnist_pruning, tmp_path)
+    assert "| 80 % of units and filters |" in capsys.readouterr().out
+    assert [round(point[0], 2) for point in results["curves"][0]] == [
         *mnist_pruning.SPARSITIES
     ]
     assert [row["sparsity"] for row in results["thresholds"]][::2] == [0, 1]
@@ -47,28 +75,204 @@ def test_mnist_pruning(tmp_path, capsys):
     assert gradual["bytes"] > source["bytes"]  # the mask
     assert gradual["bytes_compressed"] < source["bytes"] / 5
     assert units["bytes_shrunk"] < source["bytes"] / 3
-    assert matplotlib.image.imread(tmp_path / "mnist_pruning.png").std() > 0
 
 
 def test_kl_curves(tmp_path, capsys):
-    kl_curves.main(["--smoke", "--results", str(tmp_path)])
+    results = smoke(kl_curves, tmp_path)
     assert "| log-uniform |" in capsys.readouterr().out
-    results = json.loads((tmp_path / "kl_curves.json").read_text())["results"]
     for title, row in results.items():
         assert row["difference"] < (0.01 if title == "log-uniform" else 1e-5)
-    assert matplotlib.image.imread(tmp_path / "kl_curves.png").std() > 0
 
 
 def test_pictures_of_one_model(tmp_path, capsys):
     """Both of the same trained network."""
-    options = ["--smoke", "--work", str(tmp_path), "--results", str(tmp_path)]
-    mnist_histogram.main(options)
-    results = json.loads((tmp_path / "mnist_histogram.json").read_text())["results"]
+    results = smoke(mnist_histogram, tmp_path)
     assert len(results["single"]) == 8 and len(results["average"]) == 2
     assert all(0 <= x <= 100 for x in results["single"] + results["average"])
-    mnist_activations.main(options)
+    results = smoke(mnist_activations, tmp_path)
     assert capsys.readouterr().out.count("Training") == 1
-    results = json.loads((tmp_path / "mnist_activations.json").read_text())["results"]
     assert [len(medians) for medians in results.values()] == [10] * 4
-    for name in ("mnist_histogram", "mnist_activations"):
-        assert matplotlib.image.imread(tmp_path / f"{name}.png").std() > 0
+
+
+def test_toy(tmp_path):
+    (result,) = smoke(toy, tmp_path)
+    assert result["kind"] == toy.INCOMPLETE  # after two epochs
+    assert np.shape(result["stddev"]) == (4, 2)
+
+
+def test_toy_tells_codes_apart():
+    y = np.arange(400) % 4
+    levels = {  # by class, of either neuron
+        toy.REPEATING: ([0, 5, 50, 500], [500, 50, 5, 0]),
+        toy.ORTHOGONAL: ([0, 0, 90, 9], [0, 90, 0, 0]),
+        toy.MIXED: ([0, 5, 50, 500], [0, 0, 0, 90]),
+        toy.INCOMPLETE: ([0, 0, 0, 90], [0, 0, 9, 0]),
+    }
+    jitter = np.random.default_rng(0).uniform(0.9, 1.1, (len(y), 1))
+    for kind, each in levels.items():
+        assert toy.kind(np.array(each).T[y] * jitter, y) == kind
+    # Differences that the layers behind can't see
+    assert toy.told_apart(np.array([0, 0.2, 0.4, 0.8])[y, None], y) < 0.3
+
+
+def test_mnist_classification(tmp_path):
+    results = smoke(mnist_classification, tmp_path)
+    (binary,), (variational,) = results.values()
+    assert binary["log_alpha"] == [] and len(variational["log_alpha"]) == 4
+    assert binary["1 sample"]["nll"] != binary["mean"]["nll"]  # it drops
+    assert variational["moments"]["nll"] < 3
+
+
+def test_dropout_samples():
+    model = common.lenet((8, 8, 1), *common.STOCK, dropout=0.5)
+    x = np.random.default_rng(0).random((20, 8, 8, 1), "float32")
+    mean = mnist_classification.dropout_samples(model, x, 2)
+    assert mean.shape == (20, 10)
+    np.testing.assert_allclose(mean.sum(axis=-1), 1, rtol=1e-5)
+    again = mnist_classification.dropout_samples(model, x, 2)
+    assert np.abs(again - mean).max() > 1e-4
+    for layer in model.layers:  # only dropout is in training mode
+        if isinstance(layer, keras.layers.BatchNormalization):
+            np.testing.assert_array_equal(layer.moving_mean, 0)
+
+
+def test_mnist_noises(tmp_path):
+    results = smoke(mnist_noises, tmp_path)
+    assert list(results) == list(mnist_noises.EPOCHS)
+    (row,) = results["weight sampling"]
+    assert 0 <= row["gaussian"][mnist_noises.BATCHED] <= 100
+
+
+def test_other_noise_same_weights():
+    model = common.lenet((8, 8, 1), *common.ONE_VARIANCE_LAYER)
+    other = common.redrawn(model, noise="bernoulli", estimator="weight_sampling")
+    for one, another in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(one, another)
+    (layer,) = kv.layers.variance_layers(other)
+    assert isinstance(layer.noise, kv.noises.Bernoulli)
+    assert isinstance(layer.estimator, kv.estimators.WeightSampling)
+    # Batch statistics are of a copy
+    before = [np.array(weight) for weight in model.weights]
+    x, y = np.ones((7, 8, 8, 1), "float32"), np.zeros(7, int)
+    mnist_noises.with_batch_statistics(model, x, y)
+    for one, another in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(one, another)
+
+
+def test_variational_dropout(tmp_path, capsys):
+    """Three experiments with the same networks."""
+    results = smoke(mnist_phase_transition, tmp_path)
+    assert capsys.readouterr().out.count("Training") == 3
+    for (followed,) in results.values():
+        assert all(len(values) == 2 for values in followed.values())  # epochs
+        assert followed["log_alpha"][1] > followed["log_alpha"][0] > 0
+    # A second run finds what the first one logged
+    assert smoke(mnist_phase_transition, tmp_path) == results
+
+    results = smoke(theorem1, tmp_path)
+    changes = np.transpose(results["changes"])[1]
+    assert changes[0] > 100 * changes[1] > 100 * changes[2]
+    assert changes[2] < theorem1.bounds(results["weights"], 28)[0]
+    capsys.readouterr()
+
+    results = smoke(mnist_parameterizations, tmp_path)
+    assert capsys.readouterr().out.count("Training") == 2
+    one, every = results.values()
+    assert "zero_mean" not in every
+    (row,) = one["zero_mean"]
+    assert row["kl"] == 0 and row["elbo"] == row["data_term"] < 0
+    (row,) = one["layer_alpha"]
+    assert row["elbo"] == pytest.approx(row["data_term"] - row["kl"])
+
+
+def test_theorem1_bounds():
+    """One weight: ∫ |N(μ, αμ²) − N(0, αμ²)| dw by quadrature."""
+    for log_alpha in (-2, 0, 3, 8):
+        scale = math.exp(log_alpha / 2)
+
+        def difference(w, scale=scale):
+            return abs(stats.norm.pdf(w, 1, scale) - stats.norm.pdf(w, 0, scale))
+
+        limits = (-12 * scale, 0.5, 1 + 12 * scale)
+        exact = sum(
+            integrate.quad(difference, *limits[k : k + 2], limit=200)[0] for k in (0, 1)
+        )
+        bound, closed = theorem1.bounds(1, log_alpha)
+        assert bound == pytest.approx(exact, rel=1e-6)
+        assert bound <= closed
+    # D weights: the distance of the means is √D times as long, so α counts as α/D
+    assert theorem1.bounds(100, 3 + math.log(100)) == pytest.approx(
+        theorem1.bounds(1, 3)
+    )
+
+
+def test_theorem1_scales_the_means_only():
+    layers = list(common.STOCK)
+    layers[2] = lambda *args, **kwargs: kv.VarianceDense(
+        *args, posterior=kv.posteriors.LayerAlpha(1.0), **kwargs
+    )
+    model = common.lenet((8, 8, 1), *layers)
+    x = np.random.default_rng(0).random((20, 8, 8, 1), "float32")
+    options = {"from_logits": True, "seed": 0, "verbose": 0}
+    expected = kv.mc_predict(model, x, 10, **options).mean
+    np.testing.assert_allclose(
+        theorem1.predict(model, x, 1.0, 10), expected, rtol=1e-4, atol=1e-6
+    )
+    changed = theorem1.predict(model, x, -3.0, 10)
+    assert np.abs(changed - expected).max() > 1e-3
+    # The model is as it was
+    np.testing.assert_array_equal(kv.mc_predict(model, x, 10, **options).mean, expected)
+    # The limit is the zero-mean network
+    (layer,) = kv.layers.variance_layers(model)
+    scale = np.array(layer.random_linear().scale)
+    zero = common.lenet((8, 8, 1), *common.ONE_VARIANCE_LAYER)
+    weights = [np.array(w) for w in model.weights if "log_alpha" not in w.path]
+    shapes = [w.shape for w in weights]
+    weights[shapes.index(scale.shape)] = scale
+    zero.set_weights(weights)
+    limit = theorem1.predict(model, x, theorem1.INFINITY, 10)
+    np.testing.assert_allclose(
+        limit, kv.mc_predict(zero, x, 10, **options).mean, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_mnist_tanh(tmp_path):
+    results = smoke(mnist_tanh, tmp_path)
+    assert list(results) == list(mnist_tanh.LAYERS)
+    (row,) = results[mnist_tanh.NONE]
+    assert row["1 sample"] == row["20 samples"]
+
+
+def test_tanh_without_biases_is_odd_behind_the_dense_layer():
+    layers = common.lenet(
+        (8, 8, 1), *common.STOCK, activation=mnist_tanh.tanh, biases=False
+    ).layers
+    dense = [isinstance(each, keras.layers.Dense) for each in layers].index(True)
+    behind = keras.Sequential(layers[dense:])
+    x = np.random.default_rng(0).normal(size=(5, 200)).astype("float32")
+    np.testing.assert_allclose(behind(-x), -behind(x), rtol=1e-5, atol=1e-6)
+
+
+def test_training_choices(tmp_path):
+    results = smoke(training_choices, tmp_path)
+    assert training_choices.ADVISED in results["choices"]
+    (row,) = results["log_alpha"]
+    assert row["log_alpha"][0] > 0
+
+
+@pytest.mark.parametrize("name", (*overview.NAMES, *overview.BEYOND))
+def test_committed_tables_are_made_of_the_figures(name, tmp_path, capsys):
+    for path in common.RESULTS.glob(f"{name}.*"):
+        shutil.copy(path, tmp_path)
+    module = importlib.import_module(f"examples.paper.{name}")
+    module.main(["--report", "--results", str(tmp_path)])
+    committed = (common.RESULTS / f"{name}.md").read_text()
+    assert (tmp_path / f"{name}.md").read_text() == committed
+
+
+def test_committed_overview_is_made_of_the_figures():
+    committed = (common.RESULTS / "README.md").read_text()
+    assert "\n".join(overview.lines(common.RESULTS)) + "\n" == committed
+    for path in common.RESULTS.glob("*.json"):
+        assert path.stem in (*overview.NAMES, *overview.BEYOND)
+        assert f"({path.stem}.md)" in committed
