@@ -104,21 +104,25 @@ def run(args):
 def plot(activations, y, path):
     """Samples of both activations, before the ReLU; a panel a kind of code."""
     kinds = [each for each in KINDS if each in activations]
-    figure, axes = plt.subplots(1, len(kinds), figsize=(4.5 * len(kinds), 4.5))
-    for axis, kind in zip(np.atleast_1d(axes), kinds, strict=True):
+    figure, axes = plt.subplots(2, 2, figsize=(8.5, 7), sharex=True, sharey=True)
+    for axis, kind in zip(axes.flat, kinds, strict=False):
         accuracy, seed, values = activations[kind]
         for c, center in enumerate(MEANS):
             label = f"({center[0]}, {center[1]})"
             axis.scatter(*values[y == c].T, s=6, alpha=0.7, label=label)
-        axis.set_xscale("symlog", linthresh=1)
-        axis.set_yscale("symlog", linthresh=1)
-        axis.set(
-            xlabel="first neuron's activation", ylabel="second neuron's activation"
-        )
+        for scale in (axis.set_xscale, axis.set_yscale):
+            scale("symlog", linthresh=1)
+        ticks = (-1000, -10, 0, 10, 1000)
+        axis.set(xticks=ticks, yticks=ticks, xlim=(-3e4, 3e4), ylim=(-3e4, 3e4))
         axis.set(title=f"{kind}: seed {seed}, {accuracy:.1f} %")
-        axis.legend(title="center of class", loc="lower left")
         axis.grid(alpha=0.3)
-    figure.tight_layout()
+    figure.supxlabel("activation of the first neuron")
+    figure.supylabel("activation of the second neuron")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.tight_layout(rect=(0, 0, 0.84, 1))
+    figure.legend(
+        handles, labels, title="center of class", loc="center right", markerscale=3
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
