@@ -88,8 +88,9 @@ def plot(results, path):
             axis.grid(alpha=0.3)
     axes[0, 0].set(ylabel="test accuracy, %")
     axes[1, 0].set(ylabel="log α")
-    axes[0, 0].legend(loc="lower left")
-    figure.tight_layout()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.legend(handles, labels, ncols=4, loc="lower center")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -98,7 +99,9 @@ def table(config, results):
     yield "# Variational dropout becomes a variance network\n"
     yield f"LeNet-5, the first dense layer with one α, {config['data']}, seed"
     yield f"{config['seeds'][0]}, {config['epochs']} epochs; log α starts at"
-    yield f"{common.LOG_ALPHA:g}. As figures 3 and 8 of the paper.\n"
+    yield f"{common.LOG_ALPHA:g}. As figures 3 and 8 of the paper: the means stop"
+    yield "mattering, then predictions with the means alone fall to chance, and those of"
+    yield "samples stay.\n"
     yield f"![Accuracy and log α, epoch by epoch]({NAME}.png)\n"
     yield "After the last epoch, accuracies in percent:\n"
     yield "| prior | log α | " + " | ".join(PREDICTORS.values()) + " |"

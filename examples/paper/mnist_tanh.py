@@ -19,10 +19,10 @@ NAME = "mnist_tanh"
 NONE = "none, dropout"
 DENSE = "first dense"
 EPOCHS = {
-    NONE: 5,
-    "first convolution": 5,
-    "second convolution": 5,
-    "both convolutions": 5,
+    NONE: 4,
+    "first convolution": 4,
+    "second convolution": 4,
+    "both convolutions": 4,
     DENSE: 2,
 }
 # One sample, and 20

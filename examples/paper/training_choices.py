@@ -157,7 +157,7 @@ def table(config, results):
     yield f"Digits (8×8), a small convolutional network, {config['epochs']} epochs at"
     yield f"batch size {BATCH_SIZE}, Adam falling linearly from {RATE:g}; accuracy in"
     yield f"percent, mean of {len(config['seeds'])} seeds (least to greatest).\n"
-    yield f"| behind the variance layer | one sample | {SAMPLES} samples |"
+    yield f"| network | one sample | {SAMPLES} samples |"
     yield "|---|---|---|"
     for name, rows in results["choices"].items():
         cells = (
