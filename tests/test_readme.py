@@ -1,14 +1,26 @@
 import re
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+import pytest
+
+ROOT = Path(__file__).parents[1]
 
 
-def test_code_blocks_run(tmp_path, monkeypatch):
-    """The README's Python blocks run, one after the other, as one program."""
+@pytest.mark.parametrize("page", ("README.md", "docs/training.md"))
+def test_code_blocks_run(page, tmp_path, monkeypatch):
+    """The page's Python blocks run, one after the other, as one program."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    text = (ROOT / page).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert blocks
     namespace = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
+        exec(compile(block, page, "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", ("README.md", "docs/training.md", "CONTRIBUTING.md"))
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
