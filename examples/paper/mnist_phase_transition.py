@@ -100,7 +100,7 @@ def table(config, results):
     yield f"LeNet-5, the first dense layer with one α, {config['data']}, seed"
     yield f"{config['seeds'][0]}, {config['epochs']} epochs; log α starts at"
     yield f"{common.LOG_ALPHA:g}. As figures 3 and 8 of the paper: the means stop"
-    yield "mattering, then predictions with the means alone fall to chance, and those of"
+    yield "mattering, then predictions with the means alone fall to chance; those of"
     yield "samples stay.\n"
     yield f"![Accuracy and log α, epoch by epoch]({NAME}.png)\n"
     yield "After the last epoch, accuracies in percent:\n"
