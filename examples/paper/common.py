@@ -1,25 +1,14 @@
-"""What the experiments share: arguments, data, LeNet-5-Caffe, training, results.
+"""What the experiments share: data, LeNet-5-Caffe and its trained variants."""
 
-An experiment runs as `python -m examples.paper.NAME`. It keeps its trained models in
-`--work`, goes on where it was stopped, and writes `docs/results/NAME.json`, and
-`NAME.md`, which is made of that.
-"""
-
-import argparse
-import json
 import sys
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import keras_variance as kv
 from examples.quickstart import load_data
 
-RESULTS = Path(__file__).parents[2] / "docs" / "results"
 BATCH_SIZE = 200
 # Of the network that most experiments look at, and its layers
 EPOCHS = 40
@@ -42,28 +31,6 @@ POSTERIORS = {
     "weight_alpha": kv.posteriors.WeightAlpha(LOG_ALPHA),
     "additive": kv.posteriors.Additive(LOG_ALPHA - 6.5),  # θ² is about e^-6.5
 }
-
-
-def parser(description, seeds=3):
-    """The arguments of every experiment."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--epochs", type=int, help="of every model")
-    parser.add_argument("--seed", type=int, default=0, help="the first of them")
-    parser.add_argument("--seeds", type=int, default=seeds, help="how many")
-    parser.add_argument("--data-dir", help="folder of mnist.npz; default: download")
-    parser.add_argument(
-        "--work", type=Path, default=Path("work"), help="folder for trained models"
-    )
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument(
-        "--report", action="store_true", help="only write the table of the results"
-    )
-    parser.add_argument(
-        "--smoke", action="store_true", help="a few rows of digits, in seconds"
-    )
-    return parser
 
 
 def load(args):
@@ -227,77 +194,3 @@ def quality(probabilities, labels):
         "accuracy": 100 * float(np.mean(probabilities.argmax(axis=-1) == labels)),
         "nll": -float(np.mean(np.log(np.maximum(likelihood, 1e-30)))),
     }
-
-
-def write(name, args, results, epochs=None, data="mnist"):
-    """The result JSON: what was run, with which versions, and what came out.
-
-    Args:
-        epochs: Of training, if no others were asked for; None for no training.
-        data: What it was trained on, but for a smoke run.
-    """
-    config = {
-        "versions": {
-            "keras_variance": kv.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-        }
-    }
-    if epochs is not None:
-        config |= {
-            "data": "digits (smoke run)" if args.smoke else data,
-            "epochs": args.epochs or epochs,
-            "seeds": list(seeds(args)),
-            "batch_size": BATCH_SIZE,
-        }
-    args.results.mkdir(parents=True, exist_ok=True)
-    written = {"config": config, "results": results}
-    path = args.results / f"{name}.json"
-    path.write_text(json.dumps(written, indent=2) + "\n")
-
-
-def report(name, args, table):
-    """Write `table(config, results)`, Markdown lines, for the results of a JSON."""
-    written = json.loads((args.results / f"{name}.json").read_text())
-    lines = list(table(written["config"], written["results"]))
-    lines.append(
-        f"\nMade by `python -m examples.paper.{name}`; all figures: "
-        f"[{name}.json]({name}.json)."
-    )
-    path = args.results / f"{name}.md"
-    path.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
-    print(f"Written: {path}")
-
-
-class Comparison(NamedTuple):
-    """A row of the table of all results: figures are words, made of a result JSON."""
-
-    item: str  # of the paper
-    paper: str
-    ours: str
-    difference: str = ""  # why, where there is one
-
-
-def epochs(config, title=None):
-    """Of training, from a result's config; of one model where they differ."""
-    epochs = config["epochs"]
-    return epochs[title] if isinstance(epochs, dict) else epochs
-
-
-def main(
-    name,
-    description,
-    run,
-    table,
-    epochs=None,
-    seeds=3,
-    data="mnist",
-    arguments=None,
-):
-    """An experiment from its command line: `run(args)` makes results and pictures."""
-    args = parser(description, seeds).parse_args(arguments)
-    if not args.report:
-        args.results.mkdir(parents=True, exist_ok=True)
-        write(name, args, run(args), epochs, data)
-    report(name, args, table)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import integrate
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import experiment
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -131,7 +131,7 @@ def run(args):
 
 def compare(config, results):
     worst = max(row["difference"] for row in results.values())
-    return common.Comparison(
+    return experiment.Comparison(
         "Figure 2, KL divergences from three priors",
         "curves",
         f"the same, within {worst:.1g} nats of numerical integrals",
@@ -139,7 +139,7 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, arguments=arguments)
+    experiment.main(NAME, __doc__, run, table, arguments=arguments)
 
 
 if __name__ == "__main__":

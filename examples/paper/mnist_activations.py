@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from examples import quickstart
-from examples.paper import common
+from examples.paper import common, experiment
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -77,7 +77,7 @@ def run(args):
 
 
 def compare(config, results):
-    return common.Comparison(
+    return experiment.Comparison(
         "Figure 9, activations of four neurons by class",
         "a few levels of variance",
         "the same picture",
@@ -85,7 +85,7 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, common.EPOCHS, 1, arguments=arguments)
+    experiment.main(NAME, __doc__, run, table, common.EPOCHS, 1, arguments=arguments)
 
 
 if __name__ == "__main__":

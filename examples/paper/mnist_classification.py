@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, experiment
 
 NAME = "mnist_classification"
 BINARY, VARIATIONAL = "binary dropout", "variational dropout"
@@ -104,7 +104,7 @@ def table(config, results):
             value = accuracy(rows, column)
             cell = "" if value is None else f"{value:.2f}"
             cells.append(cell + (f" ({paper})" if paper else ""))
-        epochs = common.epochs(config, title)
+        epochs = experiment.epochs(config, title)
         yield f"| {title} | {epochs} | " + " | ".join(cells) + " |"
     yield "\nlog α of the four layers after training, and what the means alone reach:\n"
     yield "| seed | convolution | convolution | dense | dense | mean, % |"
@@ -120,7 +120,7 @@ def compare(config, results):
         values = (accuracy(rows, column) for column in COLUMNS)
         figures = "/".join(f"{value:.2f}" for value in values if value is not None)
         ours.append(f"{title} {figures}")
-    return common.Comparison(
+    return experiment.Comparison(
         "Table 2, one sample/mean/20 samples(/moments), %",
         ", ".join(f"{title} {'/'.join(map(str, x))}" for title, x in PAPER.items()),
         ", ".join(ours),
@@ -128,7 +128,7 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
+    experiment.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
 
 
 if __name__ == "__main__":

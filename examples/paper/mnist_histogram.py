@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, experiment
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -90,7 +90,7 @@ def run(args):
 
 def compare(config, results):
     single, average = (results[key] for key in ("single", "average"))
-    return common.Comparison(
+    return experiment.Comparison(
         "Figure 4, single weight samples, and averages of 200, %",
         "98.5 to 99.5",
         f"{min(single):.2f} to {max(single):.2f}, and {min(average):.2f} to "
@@ -99,7 +99,7 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, common.EPOCHS, 1, arguments=arguments)
+    experiment.main(NAME, __doc__, run, table, common.EPOCHS, 1, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, experiment
 
 NAME = "mnist_moments"
 EPOCHS = {"one variance dense layer": common.EPOCHS, "all four layers": 15}
@@ -145,7 +145,7 @@ def run(args):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
+    experiment.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
 
 
 if __name__ == "__main__":

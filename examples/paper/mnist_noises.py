@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, experiment
 
 NAME = "mnist_noises"
 NOISES = ("gaussian", "bernoulli", "uniform")
@@ -109,7 +109,7 @@ def table(config, results):
     for title, seeds in results.items():
         for noise in seeds[0]:
             keys = (noise, matched(noise)) if title in (MATCHED, LONG) else (noise,)
-            epochs = common.epochs(config, title)
+            epochs = experiment.epochs(config, title)
             row = (f"{mean(seeds, *keys, x):.2f}" for x in (ONE, BATCHED, MANY))
             yield f"| {title} | {epochs} | {noise} | {' | '.join(row)} |"
     yield "\nTrained with moment matching, longer, and tested with every noise and"
@@ -130,7 +130,7 @@ def best(results, noise):
 
 
 def compare(config, results):
-    return common.Comparison(
+    return experiment.Comparison(
         "Section 3.3, Gaussian, Bernoulli and uniform noise, %",
         "99.3, 98.7, 98.7",
         ", ".join(f"{best(results, noise):.2f}" for noise in NOISES),
@@ -138,7 +138,7 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
+    experiment.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
 
 
 if __name__ == "__main__":

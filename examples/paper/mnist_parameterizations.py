@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common, mnist_phase_transition
+from examples.paper import common, experiment, mnist_phase_transition
 
 NAME = "mnist_parameterizations"
 ONE, ALL = "one dense layer", "all four layers"
@@ -79,7 +79,7 @@ def table(config, results):
     yield f"accuracy in percent; mean of {len(config['seeds'])} seeds. The paper (table"
     yield "1) does not say which layers are stochastic."
     for title, posteriors in results.items():
-        yield f"\nStochastic: {title}, {common.epochs(config, title)} epochs.\n"
+        yield f"\nStochastic: {title}, {experiment.epochs(config, title)} epochs.\n"
         yield (
             "| parameterization | ELBO | data term | KL | mean | averaged "
             "| median log α | paper: ELBO | averaged |"
@@ -112,7 +112,7 @@ def compare(config, results):
         title_of(posterior): np.mean([row["elbo"] for row in rows])
         for posterior, rows in results[ONE].items()
     }
-    return common.Comparison(
+    return experiment.Comparison(
         "Table 1, ELBO of parameterizations, nats",
         ", ".join(f"{title_of(name)} {elbo}" for name, (elbo, _) in PAPER.items()),
         ", ".join(f"{name} {elbo:,.1f}" for name, elbo in ours.items()),
@@ -120,7 +120,7 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, EPOCHS, seeds=1, arguments=arguments)
+    experiment.main(NAME, __doc__, run, table, EPOCHS, seeds=1, arguments=arguments)
 
 
 if __name__ == "__main__":

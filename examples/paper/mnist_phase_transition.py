@@ -13,7 +13,7 @@ import keras
 import matplotlib
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, experiment
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -130,7 +130,7 @@ def compare(config, results):
     for prior, (followed, *_) in results.items():
         mean, ensemble = (followed[f"{x}_accuracy"][-1] for x in ("mean", "ensemble"))
         ours.append(f"{PRIORS[prior]} {mean:.2f}/{ensemble:.2f}")
-    return common.Comparison(
+    return experiment.Comparison(
         "Figures 3 and 8, variational dropout: mean/20 samples, %",
         "mean at chance, ensemble as before",
         ", ".join(ours),
@@ -138,7 +138,7 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(
+    experiment.main(
         NAME, __doc__, run, table, common.ALPHA_EPOCHS, seeds=1, arguments=arguments
     )
 

@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, experiment
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -217,7 +217,7 @@ def run(args):
 
 def compare(config, results):
     curve = {row[0]: 100 * row[1] for row in np.mean(results["curves"], axis=0)}
-    return common.Comparison(
+    return experiment.Comparison(
         "Figure 5, 98 % of weights pruned, no further training",
         "without loss",
         f"{curve[0.98]:.2f} %, of {curve[0]:.2f} %; at 95 %: {curve[0.95]:.2f} %",
@@ -225,7 +225,7 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, common.EPOCHS, arguments=arguments)
+    experiment.main(NAME, __doc__, run, table, common.EPOCHS, arguments=arguments)
 
 
 if __name__ == "__main__":

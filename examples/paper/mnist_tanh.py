@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, experiment
 
 NAME = "mnist_tanh"
 NONE = "none, dropout"
@@ -88,7 +88,7 @@ def table(config, results):
         for column, paper in zip(rows[0], PAPER.get(title, (None,) * 2), strict=True):
             cell = f"{accuracy(rows, column):.2f}"
             cells.append(cell + (f" ({paper})" if paper else ""))
-        epochs = common.epochs(config, title)
+        epochs = experiment.epochs(config, title)
         yield f"| {title} | {epochs} | " + " | ".join(cells) + " |"
     yield "\nBehind the first dense layer nothing pools: its logits are symmetric, z as"
     yield "likely as −z, and one sample can't be right more than half of the time."
@@ -100,7 +100,7 @@ def compare(config, results):
         f"/{accuracy(results[title], '20 samples'):.2f}"
         for title in PAPER
     )
-    return common.Comparison(
+    return experiment.Comparison(
         f"Table 3, tanh, no biases, one sample/20, %; variance: {'; '.join(PAPER)}",
         "; ".join("/".join(map(str, row)) for row in PAPER.values()),
         "; ".join(ours),
@@ -108,7 +108,7 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
+    experiment.main(NAME, __doc__, run, table, EPOCHS, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import importlib
 import json
 from pathlib import Path
 
-from examples.paper import common
+from examples.paper import experiment
 
 NAMES = (
     "toy",
@@ -72,7 +72,7 @@ def lines(results):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=common.RESULTS)
+    parser.add_argument("--results", type=Path, default=experiment.RESULTS)
     args = parser.parse_args(arguments)
     path = args.results / "README.md"
     path.write_text("\n".join(lines(args.results)) + "\n")

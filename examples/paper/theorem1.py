@@ -19,7 +19,7 @@ import matplotlib
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common, mnist_phase_transition
+from examples.paper import common, experiment, mnist_phase_transition
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -115,7 +115,7 @@ def compare(config, results):
     under = sum(mean <= bounds(weights, log_alpha)[0] for log_alpha, mean, _ in rows)
     trained = results["trained_log_alpha"]
     nearest, change, _ = min(rows, key=lambda row: abs(row[0] - trained))
-    return common.Comparison(
+    return experiment.Comparison(
         "Theorem 1, change of predictions without means",
         "→ 0, below √(2D/πα)",
         f"{change:.1g} at log α = {nearest:g}; below the bound at {under} of "
@@ -124,7 +124,7 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(
+    experiment.main(
         NAME, __doc__, run, table, common.ALPHA_EPOCHS, seeds=1, arguments=arguments
     )
 

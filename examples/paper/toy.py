@@ -14,14 +14,15 @@ import numpy as np
 
 import keras_variance as kv
 from examples import quickstart
-from examples.paper import common
+from examples.paper import common, experiment
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 NAME = "toy"
 MEANS = np.array([[3, 3], [3, 10], [10, 3], [10, 10]])
-ROWS, SAMPLES, SEEDS, EPOCHS = 4000, 200, 20, 60
+ROWS, SAMPLES, SEEDS = 4000, 200, 20
+EPOCHS, BATCH_SIZE = 60, 100
 REPEATING, ORTHOGONAL, MIXED = "repeating", "orthogonal", "mixed"
 INCOMPLETE = "incomplete"
 KINDS = (REPEATING, ORTHOGONAL, MIXED, INCOMPLETE)
@@ -82,7 +83,7 @@ def run(args):
     results, activations = [], {}
     for seed in common.seeds(args):
         model = common.train(
-            NAME, build, data, args, seed, EPOCHS, rate=3e-3, batch_size=100
+            NAME, build, data, args, seed, EPOCHS, rate=3e-3, batch_size=BATCH_SIZE
         )
         options = {"batch_size": 1000, "from_logits": True, "seed": 0, "verbose": 0}
         stddev = quickstart.activation_stddev(model, x)
@@ -157,7 +158,7 @@ def compare(config, results):
         rows = [row["average"] for row in results if row["kind"] == code]
         codes.append(f"{code} {max(rows):.1f}" if rows else f"{code}: none found")
     good = sum(row["average"] >= 99 for row in results)
-    return common.Comparison(
+    return experiment.Comparison(
         "Figure 1, four Gaussians through two variance neurons, %",
         "near perfect, either code",
         f"{', '.join(codes)}; {good} of {len(results)} seeds ≥ 99",
@@ -166,7 +167,9 @@ def compare(config, results):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, EPOCHS, SEEDS, "points", arguments)
+    experiment.main(
+        NAME, __doc__, run, table, EPOCHS, SEEDS, "points", BATCH_SIZE, arguments
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 from keras import layers
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, experiment
 from examples.quickstart import load_data
 
 NAME = "training_choices"
@@ -175,7 +175,9 @@ def table(config, results):
 
 
 def main(arguments=None):
-    common.main(NAME, __doc__, run, table, EPOCHS, data="digits", arguments=arguments)
+    experiment.main(
+        NAME, __doc__, run, table, EPOCHS, data="digits", arguments=arguments
+    )
 
 
 if __name__ == "__main__":

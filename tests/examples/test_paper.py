@@ -14,6 +14,7 @@ from scipy import integrate, stats
 import keras_variance as kv
 from examples.paper import (
     common,
+    experiment,
     kl_curves,
     mnist_activations,
     mnist_classification,
@@ -262,17 +263,17 @@ def test_training_choices(tmp_path):
 
 @pytest.mark.parametrize("name", (*overview.NAMES, *overview.BEYOND))
 def test_committed_tables_are_made_of_the_figures(name, tmp_path, capsys):
-    for path in common.RESULTS.glob(f"{name}.*"):
+    for path in experiment.RESULTS.glob(f"{name}.*"):
         shutil.copy(path, tmp_path)
     module = importlib.import_module(f"examples.paper.{name}")
     module.main(["--report", "--results", str(tmp_path)])
-    committed = (common.RESULTS / f"{name}.md").read_text()
+    committed = (experiment.RESULTS / f"{name}.md").read_text()
     assert (tmp_path / f"{name}.md").read_text() == committed
 
 
 def test_committed_overview_is_made_of_the_figures():
-    committed = (common.RESULTS / "README.md").read_text()
-    assert "\n".join(overview.lines(common.RESULTS)) + "\n" == committed
-    for path in common.RESULTS.glob("*.json"):
+    committed = (experiment.RESULTS / "README.md").read_text()
+    assert "\n".join(overview.lines(experiment.RESULTS)) + "\n" == committed
+    for path in experiment.RESULTS.glob("*.json"):
         assert path.stem in (*overview.NAMES, *overview.BEYOND)
         assert f"({path.stem}.md)" in committed

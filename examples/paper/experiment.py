@@ -1,0 +1,110 @@
+"""An experiment: its command line, its result file and the page made of that.
+
+It runs as `python -m examples.paper.NAME`, keeps its trained models in `--work`, goes
+on where it was stopped, and writes `docs/results/NAME.json`, and `NAME.md`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+import keras_variance as kv
+from examples.paper import common
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+def parser(description, seeds=3):
+    """The arguments of every experiment."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--epochs", type=int, help="of every model")
+    parser.add_argument("--seed", type=int, default=0, help="the first of them")
+    parser.add_argument("--seeds", type=int, default=seeds, help="how many")
+    parser.add_argument("--data-dir", help="folder of mnist.npz; default: download")
+    parser.add_argument(
+        "--work", type=Path, default=Path("work"), help="folder for trained models"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--report", action="store_true", help="only write the table of the results"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="a few rows of digits, in seconds"
+    )
+    return parser
+
+
+def write(name, args, results, epochs=None, **config):
+    """The result JSON: what was run, with which versions, and what came out.
+
+    Args:
+        epochs: Of training, if no others were asked for; None for no training.
+        **config: What else is to be told, such as `data` and `batch_size`.
+    """
+    versions = {each.__name__: each.__version__ for each in (kv, keras, tf)}
+    if epochs is None:
+        config = {}
+    else:
+        epochs = args.epochs or epochs
+        config |= {"epochs": epochs, "seeds": list(common.seeds(args))}
+        config |= {"data": "digits (smoke run)"} if args.smoke else {}
+    config = {"versions": versions, **config}
+    args.results.mkdir(parents=True, exist_ok=True)
+    written = {"config": config, "results": results}
+    path = args.results / f"{name}.json"
+    path.write_text(json.dumps(written, indent=2) + "\n")
+
+
+def report(name, args, table):
+    """Write `table(config, results)`, Markdown lines, for the results of a JSON."""
+    written = json.loads((args.results / f"{name}.json").read_text())
+    lines = list(table(written["config"], written["results"]))
+    lines.append(
+        f"\nMade by `python -m examples.paper.{name}`; all figures: "
+        f"[{name}.json]({name}.json)."
+    )
+    path = args.results / f"{name}.md"
+    path.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    print(f"Written: {path}")
+
+
+class Comparison(NamedTuple):
+    """A row of the table of all results: figures are words, made of a result JSON."""
+
+    item: str  # of the paper
+    paper: str
+    ours: str
+    difference: str = ""  # why, where there is one
+
+
+def epochs(config, title=None):
+    """Of training, from a result's config; of one model where they differ."""
+    epochs = config["epochs"]
+    return epochs[title] if isinstance(epochs, dict) else epochs
+
+
+def main(
+    name,
+    description,
+    run,
+    table,
+    epochs=None,
+    seeds=3,
+    data="mnist",
+    batch_size=common.BATCH_SIZE,
+    arguments=None,
+):
+    """An experiment from its command line: `run(args)` makes results and pictures."""
+    args = parser(description, seeds).parse_args(arguments)
+    if not args.report:
+        args.results.mkdir(parents=True, exist_ok=True)
+        results = run(args)
+        write(name, args, results, epochs, data=data, batch_size=batch_size)
+    report(name, args, table)
