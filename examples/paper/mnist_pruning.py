@@ -216,7 +216,8 @@ def run(args):
 
 
 def compare(config, results):
-    curve = {row[0]: 100 * row[1] for row in np.mean(results["curves"], axis=0)}
+    accuracy = 100 * np.mean(results["curves"], axis=0)[:, 1]
+    curve = dict(zip(SPARSITIES, accuracy, strict=True))
     pruned, whole = (
         np.mean([row["accuracy"] for row in results["variants"][name]])
         for name in (GRADUALLY, UNPRUNED)
