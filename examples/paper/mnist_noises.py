@@ -41,7 +41,7 @@ def with_batch_statistics(model, x, y, **config):
     model = common.redrawn(model, **config, seed=0)
     batches = np.split(x, range(BATCH, len(x), BATCH))
     logits = [keras.ops.convert_to_numpy(model(b, training=True)) for b in batches]
-    return common.quality(np.exp(np.concatenate(logits)), y)["accuracy"]
+    return 100 * float(np.mean(np.concatenate(logits).argmax(axis=-1) == y))
 
 
 def accuracies(model, x, y, **config):

@@ -160,6 +160,19 @@ def test_other_noise_same_weights():
         np.testing.assert_array_equal(one, another)
 
 
+def test_moment_matching_is_one_model_for_all_noises():
+    model = common.lenet((8, 8, 1), *common.ONE_VARIANCE_LAYER)
+    x = np.random.default_rng(0).random((7, 8, 8, 1), "float32")
+    first, *others = (
+        common.redrawn(
+            model, noise=noise, estimator=mnist_noises.matched(noise), seed=0
+        )(x, training=True)
+        for noise in mnist_noises.NOISES
+    )
+    for other in others:
+        np.testing.assert_array_equal(first, other)
+
+
 def test_variational_dropout(tmp_path, capsys):
     """Three experiments with the same networks."""
     results = smoke(mnist_phase_transition, tmp_path)
