@@ -21,7 +21,7 @@ ONE_VARIANCE_LAYER = (
 STOCK = (keras.layers.Conv2D,) * 2 + (keras.layers.Dense,) * 2
 # Of experiments in which log α has a long way to go: its gradient falls as it grows,
 # so Adam's memory of greater ones must be short.
-ALPHA_EPOCHS, ALL_EPOCHS = 22, 10  # one dense layer, all four
+ALPHA_EPOCHS, ALL_EPOCHS = 22, 20  # one dense layer, all four
 ALPHA_TRAINING = {"rate": 6e-3, "power": 0.5, "beta_2": 0.98}
 LOG_ALPHA = 0.0
 POSTERIORS = {
@@ -185,6 +185,13 @@ def redrawn(model, **config):
     copy = keras.models.clone_model(model, clone_function=clone)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def mean_accuracy(rows, column):
+    """Over seeds, in percent, of `quality`s by column; None for a column they lack."""
+    if column not in rows[0]:
+        return None
+    return float(np.mean([row[column]["accuracy"] for row in rows]))
 
 
 def quality(probabilities, labels):

@@ -18,7 +18,7 @@ from examples.paper import common, experiment
 
 NAME = "mnist_classification"
 BINARY, VARIATIONAL = "binary dropout", "variational dropout"
-EPOCHS = {BINARY: 8, VARIATIONAL: common.ALL_EPOCHS}
+EPOCHS = {BINARY: 16, VARIATIONAL: common.ALL_EPOCHS}
 SAMPLES = 20
 PAPER = {BINARY: (99.1, 99.4, 99.4), VARIATIONAL: (98.2, 11.3, 99.3)}
 COLUMNS = ("1 sample", "mean", f"{SAMPLES} samples", "moments")
@@ -85,13 +85,6 @@ def run(args):
     return results
 
 
-def accuracy(rows, column):
-    """Mean over seeds, in percent; None where there is none."""
-    if column not in rows[0]:
-        return None
-    return float(np.mean([row[column]["accuracy"] for row in rows]))
-
-
 def table(config, results):
     yield "# Dropout: one sample, the weights' means, an ensemble\n"
     yield f"LeNet-5, {config['data']}, mean of {len(config['seeds'])} seeds; accuracy"
@@ -101,7 +94,7 @@ def table(config, results):
     for title, rows in results.items():
         cells = []
         for column, paper in zip(COLUMNS, (*PAPER[title], None), strict=True):
-            value = accuracy(rows, column)
+            value = common.mean_accuracy(rows, column)
             cell = "" if value is None else f"{value:.2f}"
             cells.append(cell + (f" ({paper})" if paper else ""))
         epochs = experiment.epochs(config, title)
@@ -117,7 +110,7 @@ def table(config, results):
 def compare(config, results):
     ours = []
     for title, rows in results.items():
-        values = (accuracy(rows, column) for column in COLUMNS)
+        values = (common.mean_accuracy(rows, column) for column in COLUMNS)
         figures = "/".join(f"{value:.2f}" for value in values if value is not None)
         ours.append(f"{title} {figures}")
     return experiment.Comparison(

@@ -20,7 +20,6 @@ from examples.paper import common, experiment
 
 NAME = "mnist_noises"
 NOISES = ("gaussian", "bernoulli", "uniform")
-BATCH = common.BATCH_SIZE
 ONE, MANY, BATCHED = "one sample", "20 samples", "one sample, batch statistics"
 MATCHED = "moment matching"
 LONG = f"{MATCHED}, longer"
@@ -39,7 +38,8 @@ def accuracy(model, x, y, samples, **config):
 def with_batch_statistics(model, x, y, **config):
     """Accuracy of one sample a batch, in training mode."""
     model = common.redrawn(model, **config, seed=0)
-    batches = np.split(x, range(BATCH, len(x), BATCH))
+    size = common.BATCH_SIZE
+    batches = np.split(x, range(size, len(x), size))
     logits = [keras.ops.convert_to_numpy(model(b, training=True)) for b in batches]
     return 100 * float(np.mean(np.concatenate(logits).argmax(axis=-1) == y))
 

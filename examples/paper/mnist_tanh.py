@@ -19,10 +19,10 @@ NAME = "mnist_tanh"
 NONE = "none, dropout"
 DENSE = "first dense"
 EPOCHS = {
-    NONE: 4,
-    "first convolution": 4,
-    "second convolution": 4,
-    "both convolutions": 4,
+    NONE: 12,
+    "first convolution": 12,
+    "second convolution": 12,
+    "both convolutions": 12,
     DENSE: 2,
 }
 # One sample, and 20
@@ -56,24 +56,24 @@ def evaluate(model, x, y):
     }
 
 
+def train(title, data, args, seed):
+    dropout = 0.5 if title == NONE else 0.0
+    options = {"activation": tanh, "biases": False, "dropout": dropout}
+    build = partial(common.lenet, data[0].shape[1:], *LAYERS[title], **options)
+    name = f"lenet-tanh-{title.replace(', ', '-').replace(' ', '-')}"
+    return common.train(name, build, data, args, seed, EPOCHS[title])
+
+
 def run(args):
     data, test_data = common.load(args)
     results = {}
-    for title, layers in LAYERS.items():
+    for title in LAYERS:
         results[title] = []
-        dropout = 0.5 if title == NONE else 0.0
-        options = {"activation": tanh, "biases": False, "dropout": dropout}
-        build = partial(common.lenet, data[0].shape[1:], *layers, **options)
-        name = f"lenet-tanh-{title.replace(', ', '-').replace(' ', '-')}"
         for seed in common.seeds(args):
-            model = common.train(name, build, data, args, seed, EPOCHS[title])
+            model = train(title, data, args, seed)
             results[title].append(evaluate(model, *test_data))
             print(f"{title}, seed {seed}: {results[title][-1]}", flush=True)
     return results
-
-
-def accuracy(rows, column):
-    return float(np.mean([row[column]["accuracy"] for row in rows]))
 
 
 def table(config, results):
@@ -86,7 +86,7 @@ def table(config, results):
     for title, rows in results.items():
         cells = []
         for column, paper in zip(rows[0], PAPER.get(title, (None,) * 2), strict=True):
-            cell = f"{accuracy(rows, column):.2f}"
+            cell = f"{common.mean_accuracy(rows, column):.2f}"
             cells.append(cell + (f" ({paper})" if paper else ""))
         epochs = experiment.epochs(config, title)
         yield f"| {title} | {epochs} | " + " | ".join(cells) + " |"
@@ -96,8 +96,8 @@ def table(config, results):
 
 def compare(config, results):
     ours = (
-        f"{accuracy(results[title], '1 sample'):.2f}"
-        f"/{accuracy(results[title], '20 samples'):.2f}"
+        f"{common.mean_accuracy(results[title], '1 sample'):.2f}"
+        f"/{common.mean_accuracy(results[title], '20 samples'):.2f}"
         for title in PAPER
     )
     return experiment.Comparison(
