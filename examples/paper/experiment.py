@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+from matplotlib import pyplot as plt
 
 import keras_variance as kv
 from examples.paper import common
@@ -73,6 +74,12 @@ def report(name, args, table):
     path.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     print(f"Written: {path}")
+
+
+def save(figure, path):
+    """Write a picture, and let go of the figure."""
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 class Comparison(NamedTuple):

@@ -47,8 +47,7 @@ def plot(stddev, y, neurons, path):
     for row in axes:
         row[0].set(ylabel="class", yticks=range(10))
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    experiment.save(figure, path)
 
 
 def table(config, results):

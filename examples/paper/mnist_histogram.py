@@ -59,8 +59,7 @@ def plot(results, averaged, path):
     axes.legend()
     axes.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    experiment.save(figure, path)
 
 
 def table(config, results):

@@ -91,8 +91,7 @@ def plot(results, path):
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.legend(handles, labels, ncols=4, loc="lower center")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    experiment.save(figure, path)
 
 
 def table(config, results):

@@ -142,8 +142,7 @@ def plot(curves, thresholds, path):
     other.plot(x, values, "s--", color=sparsity)
     other.set_ylabel("sparsity, %", color=sparsity)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    experiment.save(figure, path)
 
 
 def table(config, results):

@@ -124,8 +124,7 @@ def plot(activations, y, path):
     figure.legend(
         handles, labels, title="center of class", loc="center right", markerscale=3
     )
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    experiment.save(figure, path)
 
 
 def table(config, results):
