@@ -163,16 +163,22 @@ def variational_dropout(data, args, seed, posterior, prior, callbacks=()):
     )
 
 
-def all_four_layers(data, args, seed, posterior):
-    """LeNet-5 with all layers trained for the ELBO, under the log-uniform prior."""
+def all_four_layers(
+    data, args, seed, name, posterior=None, epochs=ALL_EPOCHS, callbacks=()
+):
+    """LeNet-5 with all layers trained for the ELBO, under the log-uniform prior.
+
+    Args:
+        name: Of the model; a key of `POSTERIORS` where `posterior` is not given.
+    """
     config = {"prior": "log_uniform", "train_size": len(data[0])}
-    config["posterior"] = POSTERIORS[posterior]
+    config["posterior"] = posterior or POSTERIORS[name]
     convolution = partial(kv.VarianceConv2D, **config)
     dense = partial(kv.VarianceDense, **config)
     layers = (convolution, convolution, dense, dense)
     build = partial(lenet, data[0].shape[1:], *layers)
-    name = f"lenet-all-{posterior}"
-    return train(name, build, data, args, seed, ALL_EPOCHS, **ALPHA_TRAINING)
+    name = f"lenet-all-{name}"
+    return train(name, build, data, args, seed, epochs, callbacks, **ALPHA_TRAINING)
 
 
 def redrawn(model, **config):

@@ -17,13 +17,16 @@ NAMES = (
     "kl_curves",
     "mnist_classification",
     "mnist_noises",
+    "mnist_parameterizations",
     "mnist_phase_transition",
+    "mnist_tanh",
     "mnist_histogram",
     "mnist_pruning",
     "mnist_activations",
     "theorem1",
 )
 BEYOND = {
+    "mnist_starts": "table 2 from other starts",
     "mnist_moments": "one pass of moments in place of samples",
     "training_choices": "choices in training",
 }

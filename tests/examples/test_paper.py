@@ -24,6 +24,7 @@ from examples.paper import (
     mnist_parameterizations,
     mnist_phase_transition,
     mnist_pruning,
+    mnist_starts,
     mnist_tanh,
     overview,
     theorem1,
@@ -248,6 +249,11 @@ def test_theorem1_scales_the_means_only():
     np.testing.assert_allclose(
         limit, kv.mc_predict(zero, x, 10, **options).mean, rtol=1e-4, atol=1e-6
     )
+
+
+def test_mnist_starts(tmp_path):
+    low, annealed = (rows[0] for rows in smoke(mnist_starts, tmp_path).values())
+    assert max(low["log_alpha"]) < -4 and min(annealed["log_alpha"]) > -1
 
 
 def test_mnist_tanh(tmp_path):
