@@ -19,11 +19,12 @@ NAME = "mnist_tanh"
 NONE = "none, dropout"
 DENSE = "first dense"
 TRAINING, TRAINING_ROWS = "20 samples, training rows", 5_000
+RATE = 1e-2  # at 1e-3 a stochastic second convolution learns far more slowly
 EPOCHS = {
-    NONE: 12,
-    "first convolution": 12,
-    "second convolution": 12,
-    "both convolutions": 12,
+    NONE: 16,
+    "first convolution": 8,
+    "second convolution": 40,
+    "both convolutions": 40,
     DENSE: 2,
 }
 # One sample, and 20
@@ -70,7 +71,7 @@ def train(title, data, args, seed):
     options = {"activation": tanh, "biases": False, "dropout": dropout}
     build = partial(common.lenet, data[0].shape[1:], *LAYERS[title], **options)
     name = f"lenet-tanh-{title.replace(', ', '-').replace(' ', '-')}"
-    return common.train(name, build, data, args, seed, EPOCHS[title])
+    return common.train(name, build, data, args, seed, EPOCHS[title], rate=RATE)
 
 
 def run(args):
@@ -116,6 +117,10 @@ def compare(config, results):
         f"Table 3, tanh, no biases, one sample/20, %; variance: {'; '.join(PAPER)}",
         "; ".join("/".join(map(str, row)) for row in PAPER.values()),
         "; ".join(ours),
+        "One stochastic convolution is below the paper's, more so by single samples of "
+        "the second, which takes many epochs to learn. Training rows are fitted better "
+        "than test rows: where there is noise there is no dropout, as in the paper's "
+        "code.",
     )
 
 
