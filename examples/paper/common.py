@@ -1,6 +1,7 @@
 """What the experiments share: data, LeNet-5-Caffe and its trained variants."""
 
 import sys
+import warnings
 from functools import partial
 
 import keras
@@ -191,6 +192,37 @@ def redrawn(model, **config):
     copy = keras.models.clone_model(model, clone_function=clone)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def log_alphas(model):
+    """The median of each variance layer's log α."""
+    return [
+        float(np.median(each.log_alpha)) for each in kv.layers.variance_layers(model)
+    ]
+
+
+def sampled(model, x, samples):
+    """Class probabilities, averaged over samples of the weights."""
+    options = {"from_logits": True, "seed": 0, "verbose": 0}
+    return kv.mc_predict(model, x, samples, 500, **options).mean
+
+
+def predicted(model, x):
+    """Class probabilities of a model that draws nothing."""
+    return np.asarray(keras.ops.softmax(model.predict(x, 500, verbose=0)))
+
+
+def by_means(model, x):
+    """Class probabilities with every weight at its mean."""
+    with warnings.catch_warnings():  # a mean that is zero is to be shown here
+        warnings.simplefilter("ignore", UserWarning)
+        mean = kv.transforms.propagate_mean(model)
+    return predicted(mean, x)
+
+
+def cell(value, paper=None):
+    """Of a table, in percent: a figure, and the paper's in brackets."""
+    return ("" if value is None else f"{value:.2f}") + (f" ({paper})" if paper else "")
 
 
 def mean_accuracy(rows, column):

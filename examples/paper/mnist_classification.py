@@ -7,7 +7,6 @@ layer, and with variational dropout, one α a layer, in all four layers. Beside 
 paper's columns: one pass of moments, and log α, which tells what became of each layer.
 """
 
-import warnings
 from functools import partial
 
 import keras
@@ -42,11 +41,10 @@ def binary_dropout(data, args, seed, x):
     """Predictions by column."""
     build = partial(common.lenet, data[0].shape[1:], *common.STOCK, dropout=0.5)
     model = common.train("lenet-dropout", build, data, args, seed, EPOCHS[BINARY])
-    mean = model.predict(x, 500, verbose=0)
     keras.utils.set_random_seed(seed)
     return model, {
         "1 sample": dropout_samples(model, x, 1),
-        "mean": np.asarray(keras.ops.softmax(mean)),
+        "mean": common.predicted(model, x),
         f"{SAMPLES} samples": dropout_samples(model, x, SAMPLES),
     }
 
@@ -54,15 +52,12 @@ def binary_dropout(data, args, seed, x):
 def variational_dropout(data, args, seed, x):
     """Predictions by column."""
     model = common.all_four_layers(data, args, seed, "layer_alpha")
-    options = {"batch_size": 500, "from_logits": True, "verbose": 0}
-    with warnings.catch_warnings():  # a collapsed mean is to be shown here
-        warnings.simplefilter("ignore", UserWarning)
-        mean = kv.transforms.propagate_mean(model).predict(x, 500, verbose=0)
+    moments = kv.moment_predict(model, x, 500, from_logits=True, verbose=0)
     return model, {
-        "1 sample": kv.mc_predict(model, x, 1, seed=0, **options).mean,
-        "mean": np.asarray(keras.ops.softmax(mean)),
-        f"{SAMPLES} samples": kv.mc_predict(model, x, SAMPLES, seed=0, **options).mean,
-        "moments": kv.moment_predict(model, x, **options).mean,
+        "1 sample": common.sampled(model, x, 1),
+        "mean": common.by_means(model, x),
+        f"{SAMPLES} samples": common.sampled(model, x, SAMPLES),
+        "moments": moments.mean,
     }
 
 
@@ -76,10 +71,7 @@ def run(args):
         for seed in common.seeds(args):
             model, predictions = method(data, args, seed, x)
             row = {name: common.quality(p, y) for name, p in predictions.items()}
-            row["log_alpha"] = [
-                float(keras.ops.mean(layer.phi))
-                for layer in kv.layers.variance_layers(model)
-            ]
+            row["log_alpha"] = common.log_alphas(model)
             print(f"{title}, seed {seed}: {row}", flush=True)
             results[title].append(row)
     return results
@@ -92,11 +84,10 @@ def table(config, results):
     yield "| network | epochs | one sample | mean | 20 samples | moments |"
     yield "|---|---|---|---|---|---|"
     for title, rows in results.items():
-        cells = []
-        for column, paper in zip(COLUMNS, (*PAPER[title], None), strict=True):
-            value = common.mean_accuracy(rows, column)
-            cell = "" if value is None else f"{value:.2f}"
-            cells.append(cell + (f" ({paper})" if paper else ""))
+        cells = (
+            common.cell(common.mean_accuracy(rows, column), paper)
+            for column, paper in zip(COLUMNS, (*PAPER[title], None), strict=True)
+        )
         epochs = experiment.epochs(config, title)
         yield f"| {title} | {epochs} | " + " | ".join(cells) + " |"
     yield "\nlog α of the four layers after training, and what the means alone reach:\n"

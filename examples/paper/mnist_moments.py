@@ -89,8 +89,7 @@ def table(config, results):
     """Means over seeds, and moments against the largest ensemble."""
     yield "# One pass of moments, and ensembles of samples"
     for title, seeds in results["predictions"].items():
-        epochs = config["epochs"]
-        epochs = epochs[title] if isinstance(epochs, dict) else epochs
+        epochs = experiment.epochs(config, title)
         mean = {
             name: {key: np.mean([each[name][key] for each in seeds]) for key in row}
             for name, row in seeds[0].items()

@@ -15,7 +15,6 @@ the batch's mean, which BatchNorm takes away again, but its moving average can't
 import keras
 import numpy as np
 
-import keras_variance as kv
 from examples.paper import common, experiment
 
 NAME = "mnist_noises"
@@ -29,10 +28,7 @@ EPOCHS = {MATCHED: 5, "flipout": 5, "weight sampling": 5, LONG: common.EPOCHS}
 def accuracy(model, x, y, samples, **config):
     """In percent, of the average over samples drawn as `config` says."""
     model = common.redrawn(model, **config)
-    prediction = kv.mc_predict(
-        model, x, samples, 500, from_logits=True, seed=0, verbose=0
-    )
-    return common.quality(prediction.mean, y)["accuracy"]
+    return common.quality(common.sampled(model, x, samples), y)["accuracy"]
 
 
 def with_batch_statistics(model, x, y, **config):

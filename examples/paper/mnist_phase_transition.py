@@ -32,8 +32,7 @@ class LogAlpha(keras.callbacks.Callback):
     """log α of the model's one variance layer, in the logs."""
 
     def on_epoch_end(self, epoch, logs=None):
-        (layer,) = kv.layers.variance_layers(self.model)
-        logs["log_alpha"] = float(keras.ops.mean(layer.phi))
+        (logs["log_alpha"],) = common.log_alphas(self.model)
 
 
 def log(args, seed, prior):

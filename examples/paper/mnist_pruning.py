@@ -80,10 +80,7 @@ def train_further(source, variant, data, args, seed):
 
 def evaluate(model, x, y):
     """Accuracy and negative log-likelihood of the ensemble."""
-    prediction = kv.mc_predict(
-        model, x, SAMPLES, 500, from_logits=True, seed=0, verbose=0
-    )
-    return common.quality(prediction.mean, y)
+    return common.quality(common.sampled(model, x, SAMPLES), y)
 
 
 def saved_size(model):

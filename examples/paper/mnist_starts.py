@@ -7,7 +7,6 @@ starts, on a KL divergence that is there from the beginning, or on epochs: the n
 of table 2, trained with one of these changed at a time.
 """
 
-import keras
 import numpy as np
 
 import keras_variance as kv
@@ -36,15 +35,10 @@ def evaluate(model, data, test_data):
     (x, y), (x_train, y_train) = test_data, (each[:TRAINING_ROWS] for each in data)
 
     def accuracy(x, y, samples):
-        options = {"batch_size": 500, "from_logits": True, "seed": 0, "verbose": 0}
-        mean = kv.mc_predict(model, x, samples, **options).mean
-        return common.quality(mean, y)["accuracy"]
+        return common.quality(common.sampled(model, x, samples), y)["accuracy"]
 
     return {
-        "log_alpha": [
-            float(keras.ops.mean(layer.phi))
-            for layer in kv.layers.variance_layers(model)
-        ],
+        "log_alpha": common.log_alphas(model),
         "one sample": accuracy(x, y, 1),
         "20 samples": accuracy(x, y, 20),
         "one sample, training rows": accuracy(x_train, y_train, 1),

@@ -10,7 +10,6 @@ in place of some layers, and, for comparison, of none.
 from functools import partial
 
 import keras
-import numpy as np
 
 import keras_variance as kv
 from examples.paper import common, experiment
@@ -48,9 +47,8 @@ tanh = partial(keras.layers.Activation, "tanh")
 def probabilities(model, x, samples):
     """Of the classes; a network without variance layers has one answer."""
     if not kv.layers.variance_layers(model):
-        return np.asarray(keras.ops.softmax(model.predict(x, 500, verbose=0)))
-    options = {"batch_size": 500, "from_logits": True, "seed": 0, "verbose": 0}
-    return kv.mc_predict(model, x, samples, **options).mean
+        return common.predicted(model, x)
+    return common.sampled(model, x, samples)
 
 
 def evaluate(model, data, test_data):
@@ -95,12 +93,11 @@ def table(config, results):
     yield "| variance layers | epochs | one sample | 20 samples | training rows |"
     yield "|---|---|---|---|---|"
     for title, rows in results.items():
-        cells = []
-        for column, paper in zip(
-            rows[0], (*PAPER.get(title, (None,) * 2), None), strict=True
-        ):
-            cell = f"{common.mean_accuracy(rows, column):.2f}"
-            cells.append(cell + (f" ({paper})" if paper else ""))
+        papers = (*PAPER.get(title, (None, None)), None)
+        cells = (
+            common.cell(common.mean_accuracy(rows, column), paper)
+            for column, paper in zip(rows[0], papers, strict=True)
+        )
         epochs = experiment.epochs(config, title)
         yield f"| {title} | {epochs} | " + " | ".join(cells) + " |"
     yield "\nBehind the first dense layer nothing pools: its logits are symmetric, z as"

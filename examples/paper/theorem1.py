@@ -14,7 +14,6 @@ trained means.
 
 import math
 
-import keras
 import matplotlib
 import numpy as np
 
@@ -37,12 +36,10 @@ def predict(model, x, log_alpha, samples):
     layer.kernel.assign(kernel * np.exp((phi - log_alpha) / 2))
     layer.phi.assign(np.full_like(phi, log_alpha))
     # The same seed: the same noise for every α
-    prediction = kv.mc_predict(
-        model, x, samples, 500, from_logits=True, seed=0, verbose=0
-    )
+    probabilities = common.sampled(model, x, samples)
     layer.kernel.assign(kernel)
     layer.phi.assign(phi)
-    return prediction.mean
+    return probabilities
 
 
 def run(args):
@@ -58,9 +55,10 @@ def run(args):
         change = np.abs(predict(model, x, log_alpha, samples) - limit).sum(axis=-1)
         rows.append([float(log_alpha), float(change.mean()), float(change.max())])
         print(f"log α = {log_alpha:g}: {rows[-1]}", flush=True)
+    (trained,) = common.log_alphas(model)
     results = {
         "weights": math.prod(layer.kernel.shape),
-        "trained_log_alpha": float(keras.ops.mean(layer.phi)),
+        "trained_log_alpha": trained,
         "changes": rows,
     }
     plot(results, args.results / f"{NAME}.png")

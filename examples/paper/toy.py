@@ -85,11 +85,10 @@ def run(args):
         model = common.train(
             NAME, build, data, args, seed, EPOCHS, rate=3e-3, batch_size=BATCH_SIZE
         )
-        options = {"batch_size": 1000, "from_logits": True, "seed": 0, "verbose": 0}
         stddev = quickstart.activation_stddev(model, x)
         result = {"kind": kind(stddev, y)}
         for name, number in {"sample": 1, "average": samples}.items():
-            mean = kv.mc_predict(model, x, number, **options).mean
+            mean = common.sampled(model, x, number)
             result[name] = common.quality(mean, y)["accuracy"]
         result["stddev"] = [np.median(stddev[y == c], axis=0).tolist() for c in set(y)]
         results.append(result)

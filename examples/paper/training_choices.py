@@ -109,9 +109,8 @@ def train(name, head, data, args, seed, **options):
 
 def accuracies(model, x, y):
     """In percent, of one sample and of the average."""
-    options = {"batch_size": 500, "from_logits": True, "seed": 0, "verbose": 0}
     return [
-        common.quality(kv.mc_predict(model, x, samples, **options).mean, y)["accuracy"]
+        common.quality(common.sampled(model, x, samples), y)["accuracy"]
         for samples in (1, SAMPLES)
     ]
 
@@ -144,8 +143,7 @@ def run(args):
             name = f"alpha-{rate:g}-{memory:g}"
             head = [dropout, *HEADS[ADVISED][1:]]
             model = train(name, head, data, args, seed, **options)
-            (layer,) = kv.layers.variance_layers(model)
-            reached.append(float(keras.ops.mean(layer.phi)))
+            reached += common.log_alphas(model)
         row = {"rate": rate, "beta_2": memory, "log_alpha": reached}
         results["log_alpha"].append(row)
         print(row, flush=True)
