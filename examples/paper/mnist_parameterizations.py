@@ -7,9 +7,6 @@ prior, with its first dense layer stochastic, and with all four layers. The ELBO
 that of the training data.
 """
 
-import warnings
-
-import keras
 import numpy as np
 
 import keras_variance as kv
@@ -32,19 +29,11 @@ PAPER = {
 def evaluate(model, data, test_data, samples):
     x, y = test_data
     options = {"batch_size": 500, "from_logits": True, "seed": 0, "verbose": 0}
-    bound = kv.elbo(model, *data, samples=samples, **options)
-    averaged = kv.mc_predict(model, x, 20, **options).mean
-    with warnings.catch_warnings():  # that the mean is zero is to be shown here
-        warnings.simplefilter("ignore", UserWarning)
-        mean = kv.transforms.propagate_mean(model).predict(x, 500, verbose=0)
     return {
-        **bound._asdict(),
-        "log_alpha": [
-            float(np.median(layer.posterior.log_alpha(layer.kernel, layer.phi)))
-            for layer in kv.layers.variance_layers(model)
-        ],
-        "mean": common.quality(np.asarray(keras.ops.softmax(mean)), y),
-        "averaged": common.quality(averaged, y),
+        **kv.elbo(model, *data, samples=samples, **options)._asdict(),
+        "log_alpha": common.log_alphas(model),
+        "mean": common.quality(common.by_means(model, x), y),
+        "averaged": common.quality(common.sampled(model, x, 20), y),
     }
 
 
@@ -119,7 +108,7 @@ def compare(config, results):
         ", ".join(ours),
         "With one dense layer stochastic, as here, the order is the paper's; with all "
         "four, one α a layer or neuron is worst. So the paper's is one layer. Its "
-        "values are greater, after nine times the epochs.",
+        "values, after 200 epochs, are greater.",
     )
 
 

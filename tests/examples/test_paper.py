@@ -296,3 +296,48 @@ def test_committed_overview_is_made_of_the_figures():
     for path in experiment.RESULTS.glob("*.json"):
         assert path.stem in (*overview.NAMES, *overview.BEYOND)
         assert f"({path.stem}.md)" in committed
+
+
+def committed(module):
+    path = experiment.RESULTS / f"{module.NAME}.json"
+    return json.loads(path.read_text())["results"]
+
+
+def test_committed_figures_bear_out_the_overview():
+    """Its figures are made of the JSONs; its sentences, and these, are not."""
+    complete = {row["kind"] for row in committed(toy) if row["average"] >= 99}
+    assert complete >= {toy.REPEATING, toy.ORTHOGONAL}
+
+    noises = committed(mnist_noises)
+    assert min(mnist_noises.best(noises, x) for x in mnist_noises.NOISES) >= 99.3
+
+    for row in committed(mnist_classification)[mnist_classification.VARIATIONAL]:
+        assert np.argmax(row["log_alpha"]) == 2 and row["log_alpha"][0] < -2
+        assert row["mean"]["accuracy"] < 12
+
+    for (followed,) in committed(mnist_phase_transition).values():
+        assert followed["mean_accuracy"][-1] < 12
+        assert followed["ensemble_accuracy"][-1] > 99
+
+    tanh, paper = committed(mnist_tanh), mnist_tanh.PAPER
+    for title in ("first convolution", "second convolution"):
+        test, training = (
+            common.mean_accuracy(tanh[title], column)
+            for column in ("20 samples", mnist_tanh.TRAINING)
+        )
+        assert test < paper[title][1] and test < training
+
+    results = committed(theorem1)
+    for log_alpha, mean, _ in results["changes"]:
+        assert mean <= theorem1.bounds(results["weights"], log_alpha)[0]
+
+
+def test_committed_table_1_has_the_papers_order():
+    paper = {name: elbo for name, (elbo, _) in mnist_parameterizations.PAPER.items()}
+    one, every = (
+        {name: np.mean([row["elbo"] for row in rows]) for name, rows in each.items()}
+        for each in committed(mnist_parameterizations).values()
+    )
+    assert sorted(one, key=one.get) == sorted(paper, key=paper.get)
+    assert all(one[name] < paper[name] for name in paper)
+    assert set(sorted(every, key=every.get)[:2]) == {"layer_alpha", "neuron_alpha"}
