@@ -3,14 +3,14 @@
 from keras_variance import (
     callbacks,
     estimators,
-    moments,
+    likelihoods,
+    metrics,
     plots,
     random,
     serving,
     transforms,
 )
 from keras_variance.distributions import noises, posteriors, priors
-from keras_variance.export import export
 from keras_variance.inference import (
     ELBO,
     LayerStatistics,
@@ -18,8 +18,8 @@ from keras_variance.inference import (
     elbo,
     layer_statistics,
     mc_predict,
-    metrics,
     moment_predict,
+    sparsity_curve,
     summary,
 )
 from keras_variance.layers import (
@@ -35,9 +35,10 @@ from keras_variance.pruning import (
     SparsityReport,
     prune,
     sparsity,
-    sparsity_curve,
     sparsity_report,
 )
+from keras_variance.serving.export import export
+from keras_variance.transforms import moments
 from keras_variance.version import __version__
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "estimators",
     "export",
     "layer_statistics",
+    "likelihoods",
     "mc_predict",
     "metrics",
     "moment_predict",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_variance import arguments
+from keras_variance import families
 from keras_variance.distributions import noises
 from keras_variance.distributions.posteriors import TINY
 
@@ -47,10 +47,11 @@ class RandomLinear(NamedTuple):
         """
         x = ops.cast(inputs, self.scale.dtype)
         variance = self.linear(ops.square(x), ops.square(self.scale))
-        return ops.sqrt(variance + TINY)  # + TINY: a finite gradient at 0
+        # Some convolutions subtract; + TINY: a finite gradient at 0
+        return ops.sqrt(ops.maximum(variance, 0) + TINY)
 
 
-class Estimator(arguments.Member):
+class Estimator(families.Member):
     """Base of the estimators; a new one is a `__call__`."""
 
     family = "estimator"
@@ -71,28 +72,32 @@ class Estimator(arguments.Member):
         """
         raise NotImplementedError
 
-    def ensemble(self, layer, inputs, seed, samples, repeats=1, shared_noise=True):
-        """Draw `samples` independent outputs for each example.
+    def sampler(self, layer, inputs, repeats=1, shared_noise=True):
+        """A function that draws independent outputs for each example.
+
+        What all samples of an input share is computed here, once.
 
         Args:
-            layer, seed: As for a call.
+            layer: As for a call.
             inputs: Tensor, (batch · repeats, …): a layer that follows another
-                stochastic one has `repeats = samples` inputs for an example,
-                sample by sample; the first one has `repeats = 1`.
-            samples: Integer, the number of samples.
+                stochastic one has as many inputs for an example as there will be
+                samples, sample by sample; the first one has `repeats = 1`.
             shared_noise: Whether sample k has the same noise for every example.
 
         Returns:
-            Tensor, (batch · samples, …).
+            A function of (seed, samples), a `random.Stream` and the number of
+            samples, that returns a tensor, (batch · samples, …).
         """
         inputs = split(inputs, repeats)
 
-        def draw(k):
-            x = ops.take(inputs, k if repeats > 1 else 0, axis=1)
-            return self(layer, x, seed.of_sample(k))
+        def draw(seed, samples):
+            def draw_one(k):
+                x = inputs[:, 0] if repeats == 1 else ops.take(inputs, k, axis=1)
+                return self(layer, x, seed.of_sample(k))
 
-        outputs = ops.map(draw, ops.arange(samples))
-        return merge(ops.moveaxis(outputs, 0, 1))
+            return merge(ops.moveaxis(ops.map(draw_one, ops.arange(samples)), 0, 1))
+
+        return draw
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -112,16 +117,20 @@ class MomentMatching(Estimator):
         normal = noises.Gaussian().sample(ops.shape(stddev), stddev.dtype, seed)
         return layer.add_mean(inputs, stddev * normal)
 
-    def ensemble(self, layer, inputs, seed, samples, repeats=1, shared_noise=True):
-        # The moments of an input are computed once for all samples of it
+    def sampler(self, layer, inputs, repeats=1, shared_noise=True):
         stddev = split(layer.stddev(inputs), repeats)
-        batch, _, *rest = ops.shape(stddev)
-        shape = (1 if shared_noise else batch, samples, *rest)
-        normal = noises.Gaussian().sample(shape, stddev.dtype, seed)
-        outputs = ops.cast(stddev * normal, inputs.dtype)
+        mean = None
         if layer.mean is not None:
-            outputs += split(layer.apply(inputs, layer.mean), repeats)
-        return merge(outputs)
+            mean = split(layer.apply(inputs, layer.mean), repeats)
+
+        def draw(seed, samples):
+            batch, _, *rest = ops.shape(stddev)
+            shape = (1 if shared_noise else batch, samples, *rest)
+            normal = noises.Gaussian().sample(shape, stddev.dtype, seed)
+            outputs = ops.cast(stddev * normal, inputs.dtype)
+            return merge(outputs if mean is None else outputs + mean)
+
+        return draw
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -175,10 +184,10 @@ class Flipout(Estimator):
         outputs *= _signs(outputs, layer.channel_axis, seed)
         return layer.add_mean(inputs, outputs)
 
-    def ensemble(self, layer, inputs, seed, samples, repeats=1, shared_noise=True):
+    def sampler(self, layer, inputs, repeats=1, shared_noise=True):
         # Where all examples of a sample share its kernel there is nothing to flip
         each = WeightSampling() if shared_noise else super()
-        return each.ensemble(layer, inputs, seed, samples, repeats)
+        return each.sampler(layer, inputs, repeats)
 
 
 def split(x, samples):
@@ -211,4 +220,4 @@ MEMBERS = {
 
 def get(identifier):
     """An `Estimator` from a name, a config or an `Estimator`."""
-    return arguments.get(identifier, Estimator, MEMBERS)
+    return families.get(identifier, Estimator, MEMBERS)

@@ -6,12 +6,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_variance import arguments
+from keras_variance import families
 from keras_variance.distributions import posteriors
-from keras_variance.inference.elbo import categorical_log_likelihood
-from keras_variance.inference.predict import mc_predict
-from keras_variance.layers import VarianceLayer
-from keras_variance.transforms.rewrite import check_functional, find_variance_layers
+from keras_variance.layers import VarianceLayer, find_variance_layers
 
 GRANULARITIES = ("weight", "unit")
 LOG_ALPHA_THRESHOLD = 3.0
@@ -102,7 +99,8 @@ def prune(
             if neither it nor `sparsity` is given.
         granularity: `"weight"`, or `"unit"` for all weights of output units, by
             the average of the criterion over them.
-        layers: Variance layers of the model, or their names. Defaults to all.
+        layers: Variance layers of the model, their paths, as `"encoder/dense"`, or
+            names that only one has. Defaults to all.
 
     Returns:
         A `SparsityReport` of all variance layers.
@@ -148,14 +146,15 @@ def prune(
     if sparsity is not None:
         check_sparsity("sparsity", sparsity)
     else:
-        threshold = arguments.number("threshold", threshold)
+        threshold = families.number("threshold", threshold)
     for layer in chosen:
         _check_criterion(layer, by, granularity, sparsity)
     kept = [_kept(each, sparsity, threshold, by, granularity) for each in chosen]
-    first = not all(layer.pruned for layer in chosen)
+    constants = keras.backend.backend() == "jax"
+    retraced = constants or not all(layer.pruned for layer in chosen)
     for layer, mask in zip(chosen, kept, strict=True):
         layer.keep(mask)
-    if first:
+    if retraced:
         retrace(model)
     return sparsity_report(model)
 
@@ -170,70 +169,9 @@ def sparsity_report(model) -> SparsityReport:
     return SparsityReport(tuple(map(_layer_sparsity, find_variance_layers(model))))
 
 
-class Point(NamedTuple):
-    """A point of a `sparsity_curve`.
-
-    Attributes:
-        sparsity: The share of weights that are 0.
-        accuracy: Of the ensemble, from 0 to 1.
-        nll: Its negative log-likelihood, in nats a row.
-    """
-
-    sparsity: float
-    accuracy: float
-    nll: float
-
-
-def sparsity_curve(
-    model,
-    x,
-    y,
-    sparsities=(0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99),
-    samples: int = 20,
-    batch_size: int = 32,
-    from_logits: bool = False,
-    seed: int | None = None,
-    **kwargs,
-) -> list[Point]:
-    """Quality of a classifier's ensemble by how much of it is pruned.
-
-    Args:
-        model: A built Sequential or Functional model with variance layers. A copy
-            is pruned, without further training.
-        x: Arrays, as for `model.predict`.
-        y: Array, (rows,), of integer labels.
-        sparsities: Floats from 0 to below 1.
-        samples, batch_size, from_logits, seed: As for `mc_predict`.
-        **kwargs: Further arguments of `prune`: `by`, `granularity`, `layers` (by
-            name).
-
-    Returns:
-        A list with a `Point` for each sparsity, in ascending order.
-
-    Raises:
-        ValueError: As `prune`.
-    """
-    for value in sparsities:
-        check_sparsity("sparsities", value)
-    check_functional(model)
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    points = []
-    for value in sorted(sparsities):
-        report = prune(copy, value, **kwargs)
-        prediction = mc_predict(
-            copy, x, samples, batch_size, from_logits, seed=seed, verbose=0
-        )
-        labels = np.asarray(y).ravel()
-        accuracy = np.mean(prediction.mean.argmax(axis=-1) == labels)
-        nll = -np.mean(categorical_log_likelihood(labels, prediction.mean))
-        points.append(Point(report.total.sparsity, float(accuracy), float(nll)))
-    return points
-
-
 def check_sparsity(name, value):
     """Raise ValueError if a sparsity is outside of [0, 1)."""
-    value = arguments.number(name, value, minimum=0)
+    value = families.number(name, value, minimum=0)
     if value >= 1:
         raise ValueError(
             f"Argument `{name}` must be at least 0 and below 1. "
@@ -242,7 +180,8 @@ def check_sparsity(name, value):
 
 
 def retrace(model):
-    """Have a compiled model trace its functions again: its layers got masks."""
+    """Have a compiled model trace its functions again: its layers got masks, or on
+    JAX other ones, which are constants there."""
     if model.compiled:
         model.make_train_function(force=True)
     if model.compiled or model.predict_function is not None:

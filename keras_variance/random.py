@@ -1,8 +1,12 @@
 """Seeds for all noise of the package."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import ops
+
+from keras_variance import _keras
 
 # Seeds that one `next()` sets apart: what a layer may use in a call.
 BLOCK = 64
@@ -96,6 +100,98 @@ def derive(seed: int | None, *path: int) -> int | None:
         return None
     sequence = np.random.SeedSequence(seed % 2**32, spawn_key=path)
     return int(sequence.generate_state(1)[0] % 2**31)
+
+
+@contextlib.contextmanager
+def held(model):
+    """All variance layers of a model repeat their noise in here.
+
+    One sample of the weights for several calls, in eager and in compiled code: for
+    example for an episode of reinforcement learning and its gradient step. Weights
+    are one sample with `estimator="weight_sampling"`; other estimators draw outputs.
+
+    Args:
+        model: A Keras model or layer. Other random layers, such as dropout, go on.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_variance import VarianceDense
+    >>> model = keras.Sequential([keras.Input((4,)), VarianceDense(3)])
+    >>> x = np.ones((2, 4))
+    >>> with held(model):
+    ...     same = bool(ops.all(model(x) == model(x)))
+    >>> same, bool(ops.all(model(x) == model(x)))
+    (True, False)
+    """
+    generators = [
+        each
+        for each in _keras.seed_generators(model)
+        if isinstance(each, SeedGenerator)
+    ]
+    for generator in generators:
+        generator.hold()
+    try:
+        yield model
+    finally:
+        for generator in generators:
+            generator.release()
+
+
+@contextlib.contextmanager
+def seeded(model, seed: int):
+    """All random layers of a model draw the noise of a seed in here.
+
+    Each has a stream of its own. Afterwards they go on where they were.
+
+    Args:
+        model: A Keras model or layer.
+        seed: Integer, or a tensor of two.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_variance import VarianceDense
+    >>> model = keras.Sequential([keras.Input((4,)), VarianceDense(3)])
+    >>> with seeded(model, 1):
+    ...     first = model(np.ones((2, 4)))
+    >>> with seeded(model, 1):
+    ...     second = model(np.ones((2, 4)))
+    >>> bool(ops.all(first == second))
+    True
+    """
+    generators = _keras.seed_generators(model)
+    before = [ops.copy(each.state) for each in generators]
+    try:
+        for state, start in _starts(generators, seed):
+            state.assign(start)
+        yield model
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.state.assign(state)
+
+
+def call_seeded(layer, seed, *args, **kwargs):
+    """What a layer returns, with the noise of a seed and no effect on its variables.
+
+    As `seeded`, inside of loops and of compiled functions too.
+    """
+    generators = _keras.seed_generators(layer)
+    # An inner scope does not see the values of an outer one
+    values = [(each, each.value) for each in layer.variables]
+    with keras.StatelessScope([*values, *_starts(generators, seed)]):
+        return layer(*args, **kwargs)
+
+
+def _starts(generators, seed):
+    """(state, value) of each generator: a stream of its own from a seed."""
+    seed = ops.convert_to_tensor([seed, 0] if isinstance(seed, int) else seed)
+    for k, generator in enumerate(generators):
+        state = generator.state
+        start = Stream(ops.cast(seed, state.dtype)).of_sample(k).next()
+        if isinstance(generator, SeedGenerator):
+            start = ops.append(start, ops.cast(BLOCK, state.dtype))
+        yield state, start
 
 
 def _like(tensor, *values):

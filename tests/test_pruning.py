@@ -131,10 +131,10 @@ def test_sparsity_curve(rng):
     model, layer = one_layer(rng, "additive", units=4)
     layer.phi.assign(layer.phi - 3)
     x = 3 * rng.normal(size=(200, 8)).astype("float32")
-    y = np.asarray(kv.mc_predict(model, x, 200, from_logits=True, verbose=0).mean)
+    y = np.asarray(kv.mc_predict(model, x, 200, likelihood="categorical", verbose=0).mean)
     before = np.array(layer.kernel)
     curve = kv.sparsity_curve(
-        model, x, y.argmax(axis=-1), (0.95, 0.5, 0), from_logits=True, seed=0
+        model, x, y.argmax(axis=-1), (0.95, 0.5, 0), likelihood="categorical", seed=0
     )
     assert np.array_equal(layer.kernel, before)
     assert not layer.pruned

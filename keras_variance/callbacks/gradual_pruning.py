@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_variance import arguments
+from keras_variance import families
 from keras_variance.pruning import check_sparsity, prune
 
 
@@ -60,8 +60,8 @@ class GradualPruning(keras.callbacks.Callback):
                 f"Received: frequency={frequency!r}"
             )
         self.sparsity = sparsity
-        self.begin = arguments.number("begin", begin, minimum=0)
-        self.end = arguments.number("end", end, above=begin)
+        self.begin = families.number("begin", begin, minimum=0)
+        self.end = families.number("end", end, above=begin)
         self.initial_sparsity = initial_sparsity
         self.frequency = frequency
         self.kwargs = kwargs

@@ -1,32 +1,29 @@
 """Monte Carlo metrics after each epoch."""
 
-import warnings
-
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
-from keras_variance.categorical import probabilities
-from keras_variance.inference.elbo import categorical_log_likelihood
-from keras_variance.inference.metrics import BrierScore, ExpectedCalibrationError
-from keras_variance.transforms import ensemble, propagate_mean, zero_mean
-from keras_variance.transforms.ensemble import check_samples
-from keras_variance.transforms.rewrite import (
-    check_functional,
-    find_variance_layers,
-    split_prefix,
-)
+from keras_variance import families
+from keras_variance.inference.data import check_examples, labelled, resolve_labelled
+from keras_variance.layers import find_variance_layers
+from keras_variance.likelihoods import for_outputs
+from keras_variance.metrics import BrierScore, ExpectedCalibrationError
+from keras_variance.random import Stream
+from keras_variance.transforms.ensemble import Ensemble
+from keras_variance.transforms.means import mean_outputs, run, zero_mean_outputs
+from keras_variance.transforms.walk import check_visible, functional
 
 PREDICTORS = ("sample", "mean", "ensemble", "zero_mean")
 
 
 def _streaming(metric):
-    return lambda y, p: metric()(y, p)
+    return lambda likelihood, y, p: metric()(*likelihood.as_classes(y, p))
 
 
 METRICS = {
-    "accuracy": lambda y, p: np.mean(np.argmax(p, axis=-1) == y),
-    "nll": lambda y, p: -np.mean(categorical_log_likelihood(y, p)),
+    "accuracy": lambda likelihood, y, p: likelihood.accuracy(y, p),
+    "nll": lambda likelihood, y, p: -np.mean(likelihood.log_likelihood(y, p)),
     "ece": _streaming(ExpectedCalibrationError),
     "brier": _streaming(BrierScore),
 }
@@ -38,30 +35,35 @@ class MCPredict(keras.callbacks.Callback):
     Example:
 
     ```python
-    mc = kv.callbacks.MCPredict(x_test, y_test, from_logits=True)
+    mc = kv.callbacks.MCPredict(x_test, y_test)
     stop = keras.callbacks.EarlyStopping("val_ensemble_nll", mode="min")
     model.fit(x, y, epochs=100, callbacks=[mc, stop])
     ```
 
-    Puts `val_{predictor}_{metric}` into the logs: `History`, the progress bar, and
-    callbacks listed after it see them. Predictors are `sample` (one sample of the
-    weights), `mean` (weights at their means), `ensemble` (probabilities averaged
-    over samples) and `zero_mean` (one sample, means dropped). What they have in
-    common, up to the first variance layer, is computed once.
+    Puts `val_{predictor}_{metric}` into the logs, or
+    `val_{predictor}_{output}_{metric}` if several outputs have a likelihood:
+    `History`, the progress bar, and callbacks listed after it see them. Predictors are
+    `sample` (one sample of the weights), `mean` (weights at their means), `ensemble`
+    (probabilities averaged over samples) and `zero_mean` (one sample, means dropped).
+    What they have in common, up to the first variance layer, is computed once.
 
     Args:
-        x: Array, (rows, …).
-        y: Array of integer labels, (rows,).
+        x: Arrays, (examples, …), in the structure of the model's inputs.
+        y: Labels, in the structure of the model's outputs: integers or one-hot for
+            categorical outputs, 0 or 1 for binary ones. Outputs without a likelihood
+            do not count.
         samples: Integer ≥ 1, samples of the ensemble.
         predictors: Some of the four.
-        metrics: Some of `"accuracy"`, `"nll"` (nats), `"ece"` (15 bins), `"brier"`.
+        metrics: Some of `"accuracy"`, `"nll"` (nats per label), `"ece"` (15 bins),
+            `"brier"`.
         every: Integer ≥ 1: evaluate after every so many epochs.
-        from_logits: Whether the model's outputs are logits, not probabilities.
-        batch_size: Rows a step.
+        likelihood: As for `mc_predict`.
+        batch_size: Examples a step.
 
     Raises:
         ValueError: For unknown predictors or metrics, `y` of another length and,
-            when training begins, a model without variance layers or subclassed.
+            when training begins, a model without variance layers, subclassed, or
+            without a likelihood.
     """
 
     def __init__(
@@ -72,77 +74,96 @@ class MCPredict(keras.callbacks.Callback):
         predictors=PREDICTORS,
         metrics=("accuracy", "nll", "ece"),
         every: int = 1,
-        from_logits: bool = False,
+        likelihood="auto",
         batch_size: int = 256,
     ):
         super().__init__()
-        check_samples(samples)
         _check_names("predictors", predictors, PREDICTORS)
         _check_names("metrics", metrics, METRICS)
-        if len(x) != len(y):
-            raise ValueError(
-                f"Argument `y` must have a row for each of the {len(x)} rows of `x`. "
-                f"Received: y with {len(y)} rows"
-            )
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(
-                f"Argument `every` must be an integer ≥ 1. Received: every={every!r}"
-            )
-        self.x, self.y = x, np.reshape(y, len(y))
-        self.samples = samples
+        check_examples(x, y)
+        self.x, self.y = x, y
+        self.samples = families.integer("samples", samples, minimum=1)
         self.predictors = predictors
         self.metrics = metrics
-        self.every = every
-        self.from_logits = from_logits
+        self.every = families.integer("every", every, minimum=1)
+        self.likelihood = likelihood
         self.batch_size = batch_size
         self._compared = None
 
     def on_train_begin(self, logs=None):
-        find_variance_layers(self.model)
-        check_functional(self.model)
         self._compared = None
+        find_variance_layers(self.model)
+        if self.model.built:
+            self._compare()
+
+    def _compare(self):
+        check_visible(self.model)
+        likelihood = resolve_labelled(self.model, self.likelihood)
+        self._compared = Compared(self.model, likelihood, self.predictors, self.samples)
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every or logs is None:
             return
         if self._compared is None:  # the model is built by now
-            self._compared = _Compared(
-                self.model, self.predictors, self.samples, self.from_logits
-            )
-        predictions = self._compared.predict(self.x, self.batch_size, verbose=0)
-        for predictor, p in predictions.items():
-            for metric in self.metrics:
-                logs[f"val_{predictor}_{metric}"] = float(METRICS[metric](self.y, p))
+            self._compare()
+        outputs = self._compared.predict(self.x, self.batch_size, verbose=0)
+        names = functional(self.model).output_names
+        for predictor, predictions in outputs.items():
+            each = labelled(self._compared.likelihood, self.y, predictions)
+            for number, likelihood, y, p in each:
+                name = f"{names[number]}_" if len(each) > 1 else ""
+                for metric in self.metrics:
+                    value = float(METRICS[metric](likelihood, y, p))
+                    logs[f"val_{predictor}_{name}{metric}"] = value
 
 
-class _Compared(keras.Model):
-    """A dict of class probabilities, by predictor."""
+class Compared(Ensemble):
+    """Predictions by each predictor: a dict of flat lists, one for each output."""
 
-    def __init__(self, model, predictors, samples, from_logits):
-        super().__init__(name="compared")
-        self.from_logits = from_logits
-        self.prefix, suffix = split_prefix(model)
+    def __init__(self, model, likelihood, predictors, samples):
+        super().__init__(model, samples, name="compared")
+        self.likelihood = likelihood
+        self.predictors = predictors
+
+    def call(self, inputs, training=None, mask=None):
+        draws = self.draws(inputs, training, mask)
+
+        def zero_mean(layer, x):
+            return zero_mean_outputs(layer, x, Stream(self.seed_generator.next()))
+
         make = {
-            "sample": lambda: ensemble(suffix, 1),
-            "mean": lambda: propagate_mean(suffix),
-            "ensemble": lambda: ensemble(suffix, samples),
-            "zero_mean": lambda: zero_mean(suffix),
+            "sample": lambda: self._averaged(draws.of(1)),
+            "mean": lambda: self._predictions(run(draws.program, mean_outputs)),
+            "ensemble": lambda: self._averaged(draws),
+            "zero_mean": lambda: self._predictions(run(draws.program, zero_mean)),
         }
-        with warnings.catch_warnings():  # that the mean is zero is to be shown here
-            warnings.simplefilter("ignore", UserWarning)
-            self.models = {name: make[name]() for name in predictors}
+        return {name: make[name]() for name in self.predictors}
 
-    def call(self, inputs):
-        features = self.prefix(inputs)
-        outputs = {
-            name: ops.cast(model(features), "float32")
-            for name, model in self.models.items()
-        }
-        if self.from_logits:
-            outputs = {name: probabilities(each) for name, each in outputs.items()}
+    def _averaged(self, draws):
+        """Average predictions over samples."""
+
+        def total(chunk):
+            outputs = self._predictions([x.mean for x in chunk])
+            return [ops.sum(x, axis=1) for x in outputs]
+
+        def add(total, more):
+            return [a + b for a, b in zip(total, more, strict=True)]
+
+        return [x / draws.samples for x in draws.fold(total, add)]
+
+    def _predictions(self, outputs):
+        likelihood = for_outputs(self.likelihood, outputs)
+        outputs = [ops.cast(x, "float32") for x in outputs]
+        return [
+            x if each is None else each.predictions(x)
+            for x, each in zip(outputs, likelihood, strict=True)
+        ]
+
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        specs = tree.flatten(self.model.compute_output_spec(inputs))
         return {
-            name: ops.mean(each, axis=1) if name in ("sample", "ensemble") else each
-            for name, each in outputs.items()
+            name: [keras.KerasTensor(x.shape, "float32") for x in specs]
+            for name in self.predictors
         }
 
 

@@ -10,10 +10,10 @@ import math
 import keras
 from keras import ops
 
-from keras_variance import arguments
+from keras_variance import families
 
 
-class Noise(arguments.Member):
+class Noise(families.Member):
     """Base of the noises; a new one is a `sample` and a `distribution`."""
 
     family = "noise"
@@ -102,4 +102,4 @@ MEMBERS = {"gaussian": Gaussian, "bernoulli": Bernoulli, "uniform": Uniform}
 
 def get(identifier):
     """A `Noise` from a name, a config or a `Noise`."""
-    return arguments.get(identifier, Noise, MEMBERS)
+    return families.get(identifier, Noise, MEMBERS)

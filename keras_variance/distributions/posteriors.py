@@ -22,7 +22,7 @@ import math
 import keras
 from keras import ops
 
-from keras_variance import arguments
+from keras_variance import families
 
 # Floor of a squared float32 before its logarithm or square root is taken: far
 # below any weight that matters, far above underflow. At the floor the gradient
@@ -30,7 +30,7 @@ from keras_variance import arguments
 TINY = 1e-30
 
 
-class Posterior(arguments.Member):
+class Posterior(families.Member):
     """Base of the posteriors: `mean`, `scale` and `log_alpha` of θ and φ.
 
     Each takes θ and φ as tensors of at least single precision, and returns a
@@ -40,6 +40,7 @@ class Posterior(arguments.Member):
     family = "posterior"
     phi_name = None  # the name of the variable φ
     initial_phi = None
+    pruned_phi = None  # of a weight whose variance is 0; None where θ = 0 is enough
 
     def phi_shape(self, kernel_shape, unit_axes):
         """Shape of φ, which broadcasts to `kernel_shape`; None for no φ.
@@ -96,7 +97,7 @@ class Alpha(Posterior):
     phi_name = "log_alpha"
 
     def __init__(self, initial_log_alpha: float = -5.0):
-        self.initial_phi = arguments.number("initial_log_alpha", initial_log_alpha)
+        self.initial_phi = families.number("initial_log_alpha", initial_log_alpha)
 
     def scale(self, kernel, phi):
         return ops.exp(phi / 2) * kernel
@@ -144,11 +145,10 @@ class Additive(Posterior):
     """
 
     phi_name = "log_variance"
+    pruned_phi = -1e4  # e^(φ/2) is 0
 
     def __init__(self, initial_log_variance: float = -10.0):
-        self.initial_phi = arguments.number(
-            "initial_log_variance", initial_log_variance
-        )
+        self.initial_phi = families.number("initial_log_variance", initial_log_variance)
 
     def phi_shape(self, kernel_shape, unit_axes):
         return kernel_shape
@@ -174,4 +174,4 @@ MEMBERS = {
 
 def get(identifier):
     """A `Posterior` from a name, a config or a `Posterior`."""
-    return arguments.get(identifier, Posterior, MEMBERS)
+    return families.get(identifier, Posterior, MEMBERS)

@@ -15,12 +15,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import arguments
+from keras_variance import families
 from keras_variance.distributions import noises
 from keras_variance.distributions.posteriors import TINY
 
 
-class Prior(arguments.Member):
+class Prior(families.Member):
     """Base of the priors; a new one is a `kl`."""
 
     family = "prior"
@@ -107,8 +107,8 @@ class StudentT(Prior):
                 "Argument `method` must be 'quadrature' or 'monte_carlo'. "
                 f"Received: method={method!r}"
             )
-        self.df = arguments.number("df", df, above=0)
-        self.scale = arguments.number("scale", scale, above=0)
+        self.df = families.number("df", df, above=0)
+        self.scale = families.number("scale", scale, above=0)
         self.method = method
 
     def kl(self, posterior, kernel, phi, seed):
@@ -157,4 +157,4 @@ MEMBERS = {"log_uniform": LogUniform, "student_t": StudentT, "ard": ARD}
 
 def get(identifier):
     """A `Prior` from a name, a config or a `Prior`."""
-    return arguments.get(identifier, Prior, MEMBERS)
+    return families.get(identifier, Prior, MEMBERS)

@@ -3,14 +3,17 @@
 import math
 from typing import NamedTuple
 
+import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
-from keras_variance.categorical import probabilities
-from keras_variance.inference.predict import CHUNK
-from keras_variance.random import derive
-from keras_variance.transforms.ensemble import check_samples, ensemble
-from keras_variance.transforms.rewrite import find_variance_layers
+from keras_variance import families
+from keras_variance.inference.data import check_examples, labelled, resolve_labelled
+from keras_variance.inference.predict import kept
+from keras_variance.layers import find_variance_layers
+from keras_variance.random import derive, seeded
+from keras_variance.transforms.ensemble import ensemble
+from keras_variance.transforms.predictive import CHUNK
 
 
 class ELBO(NamedTuple):
@@ -21,19 +24,12 @@ class ELBO(NamedTuple):
     kl: float
 
 
-def categorical_log_likelihood(y, p):
-    """log p_y in nats, from labels (rows,) and class probabilities (rows, classes)."""
-    y = np.reshape(y, len(y)).astype("int64")
-    return np.log(np.maximum(p[np.arange(len(y)), y], 1e-30))
-
-
 def elbo(
-    model,
+    model: keras.Model,
     x,
     y,
     samples: int = 10,
-    from_logits: bool = False,
-    log_likelihood=categorical_log_likelihood,
+    likelihood="auto",
     batch_size: int = 256,
     seed: int | None = None,
     verbose="auto",
@@ -46,12 +42,12 @@ def elbo(
 
     Args:
         model: A built model with variance layers.
-        x: Array, (rows, …).
-        y: Array of integer labels, (rows,), or what `log_likelihood` takes.
+        x: Arrays, (examples, …), in the structure of the model's inputs.
+        y: Labels, in the structure of the model's outputs: integers or one-hot for
+            categorical outputs, 0 or 1 for binary ones. Outputs without a likelihood
+            do not count.
         samples: Integer ≥ 1, the number of samples.
-        from_logits: Whether the outputs are logits, not probabilities.
-        log_likelihood: Function of `y` and the predictions of one sample (after
-            the softmax, with `from_logits`) that returns nats, (rows,).
+        likelihood: As for `mc_predict`.
         batch_size, verbose: As for `model.predict`.
         seed: Integer that makes the result repeatable.
 
@@ -59,41 +55,45 @@ def elbo(
         An `ELBO`. Layers without a prior have KL 0.
 
     Raises:
-        ValueError: If `y` has another length than `x`, or the model no variance
-            layer, or `samples` is below 1.
+        ValueError: If `y` does not fit `x` or the likelihood, no output has a
+            likelihood, the model has no variance layer, or `samples` is below 1.
 
     Example:
 
-    >>> import keras
     >>> from keras_variance import VarianceDense
     >>> layer = VarianceDense(3, posterior="layer_alpha", prior="ard", train_size=5)
-    >>> model = keras.Sequential([keras.Input((4,)), layer])
-    >>> x, y = np.ones((5, 4)), np.zeros(5)
-    >>> bound = elbo(model, x, y, from_logits=True, verbose=0)
+    >>> model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Softmax()])
+    >>> bound = elbo(model, np.ones((5, 4)), np.zeros(5), verbose=0)
     >>> bool(np.isclose(bound.elbo, bound.data_term - bound.kl))
     True
 
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764), Table 1.
     """
-    if len(x) != len(y):
-        raise ValueError(
-            f"Argument `y` must have a row for each of the {len(x)} rows of `x`. "
-            f"Received: y with {len(y)} rows"
-        )
-    check_samples(samples)
+    check_examples(x, y)
+    samples = families.integer("samples", samples, minimum=1)
     layers = find_variance_layers(model)
-    whole, rest = divmod(samples, CHUNK)
-    sizes = [CHUNK] * whole + [rest] * (rest > 0)
-    predictors = {
-        size: ensemble(model, size, seed=derive(seed, size)) for size in set(sizes)
-    }
-    total = 0.0
-    for size in sizes:
-        outputs = predictors[size].predict(x, batch_size=batch_size, verbose=verbose)
-        if from_logits:
-            outputs = ops.convert_to_numpy(probabilities(outputs))
-        for k in range(size):
-            total += np.sum(log_likelihood(y, outputs[:, k]), dtype="float64")
-    data_term = float(total) / samples
-    kl = math.fsum(each.kl_divergence() for each in layers if each.prior is not None)
+    likelihood = resolve_labelled(model, likelihood)
+    seed = families.seed(seed)
+    total, whole = 0.0, [CHUNK] * (samples // CHUNK)
+    for k, size in enumerate([*whole, samples % CHUNK]):
+        if size:
+            predictor = kept(model, ensemble, samples=size)
+            with seeded(predictor, derive(seed, k)):
+                outputs = predictor.predict(x, batch_size=batch_size, verbose=verbose)
+            total += _log_likelihood(likelihood, y, outputs, size)
+    data_term = total / samples
+    generator = keras.random.SeedGenerator(seed)
+    kl = math.fsum(
+        each.kl_divergence(generator) for each in layers if each.prior is not None
+    )
     return ELBO(data_term - kl, data_term, kl)
+
+
+def _log_likelihood(likelihood, y, outputs, samples):
+    """Sum over samples and examples, in nats."""
+    total = 0.0
+    for _, each, labels, output in labelled(likelihood, y, tree.flatten(outputs)):
+        p = ops.convert_to_numpy(each.predictions(ops.convert_to_tensor(output)))
+        for k in range(samples):
+            total += np.sum(each.log_likelihood(labels, p[:, k]), dtype="float64")
+    return float(total)

@@ -1,37 +1,39 @@
-"""Monte Carlo prediction: the average over samples, and how they disagree."""
+"""Prediction: the average over samples or moments, and how they disagree."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_variance import categorical
-from keras_variance.random import derive
-from keras_variance.transforms.ensemble import check_samples, ensemble
-from keras_variance.transforms.rewrite import (
-    find_variance_layers,
-    functional,
-    is_functional,
-    split_prefix,
+from keras_variance import _keras, likelihoods
+from keras_variance.random import seeded
+from keras_variance.transforms.moments import heads
+from keras_variance.transforms.moments.propagate import propagate_moments
+from keras_variance.transforms.predictive import (
+    CHUNK,
+    flat_statistics,
+    is_statistics,
+    predictive,
 )
 
-# Samples that are in memory at the same time.
-CHUNK = 20
+# Predictors that are kept for a model
+KEPT = 4
 
 
 class Prediction(NamedTuple):
-    """A predictive distribution, row by row.
+    """A predictive distribution, example by example.
 
     Attributes:
-        mean: (rows, …): average of the predictions over samples; of class
+        mean: (examples, …): average of the predictions over samples; of class
             probabilities, the predictive distribution.
-        variance: (rows, …): their variance over samples.
-        entropy: (rows,): of the predictive distribution, in nats: total
-            uncertainty. None where outputs are no probabilities.
-        mutual_information: (rows,): `entropy` minus the samples' average entropy,
+        variance: (examples, …): their variance over samples.
+        entropy: (examples, …) without the last axis: of the predictive distribution,
+            in nats: total uncertainty. None for outputs without a likelihood.
+        mutual_information: Likewise: `entropy` minus the samples' average entropy,
             in nats, ≥ 0: how much the samples disagree. None likewise.
-        samples: (rows, samples, …): every prediction, or None.
+        samples: (examples, samples, …): every prediction, or None.
     """
 
     mean: Any
@@ -42,30 +44,31 @@ class Prediction(NamedTuple):
 
 
 def mc_predict(
-    model,
+    model: keras.Model,
     x,
     samples: int = 20,
     batch_size: int = 32,
-    from_logits: bool = False,
+    likelihood="auto",
     return_samples: bool = False,
     seed: int | None = None,
     verbose="auto",
+    chunk_size: int = CHUNK,
+    dropout: bool = False,
+    integrate_last: bool = False,
 ) -> Prediction:
     """Predict with the average of many samples of the weights.
 
-    Mean and variance are accumulated chunk by chunk: memory does not grow with
-    `samples`, unless they are returned.
+    Sugar over `transforms.predictive`, whose model is kept: called again with the
+    same model and arguments, nothing is traced.
 
     Args:
-        model: A built model with variance layers.
+        model: A built model with variance layers, or with `dropout`.
         x: Arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`, as for
             `model.predict`.
         samples: Integer ≥ 1, the number of samples.
-        batch_size: Rows a step, where `x` is arrays.
-        from_logits: Whether the outputs are logits, to be turned into
-            probabilities sample by sample: by a softmax, or a sigmoid where there
-            is one. Else outputs whose rows sum to 1 are taken as probabilities.
-        return_samples: Whether to return every prediction.
+        batch_size: Examples a step, if `x` is arrays.
+        likelihood, return_samples, chunk_size, dropout, integrate_last: As for
+            `transforms.predictive`.
         seed: Integer that makes the result repeatable.
         verbose: As for `model.predict`.
 
@@ -74,7 +77,7 @@ def mc_predict(
         structure of its outputs with a `Prediction` for each.
 
     Raises:
-        ValueError: If the model has no variance layer or `samples` is below 1.
+        ValueError: As `transforms.predictive`.
 
     Example:
 
@@ -90,10 +93,88 @@ def mc_predict(
     Preference Learning (https://arxiv.org/abs/1112.5745), equation 2 (mutual
     information).
     """
-    predictor = MonteCarlo(model, samples, from_logits, return_samples, seed)
-    statistics = predict(predictor, x, batch_size, verbose)
-    predictions = [prediction_of(each, from_logits) for each in statistics]
-    return predictor.pack(predictions)
+    likelihood = likelihoods.resolve(model, likelihood)
+    options = {
+        "samples": samples,
+        "likelihood": likelihood,
+        "chunk_size": chunk_size,
+        "return_samples": return_samples,
+        "dropout": dropout,
+        "integrate_last": integrate_last,
+    }
+    predictor = kept(model, predictive, **options)
+    with _noise(predictor, seed):
+        statistics = predict(predictor, x, batch_size, verbose)
+    return predictions_of(statistics, likelihood)
+
+
+def moment_predict(
+    model: keras.Model,
+    x,
+    batch_size: int = 32,
+    likelihood="auto",
+    head="quasi_monte_carlo",
+    dropout: bool = False,
+    verbose="auto",
+) -> Prediction:
+    """Predict as `mc_predict` with many samples does, in one deterministic pass.
+
+    The mutual information is the entropy of the mean minus the expected entropy:
+    that of the head's points (`"quasi_monte_carlo"`), by quadrature (a sigmoid), or
+    else to second order.
+
+    Args:
+        model: A built Sequential or Functional model with variance layers, or with
+            `dropout`.
+        x, batch_size, verbose: As for `mc_predict`.
+        likelihood, head, dropout: As for `transforms.propagate_moments`.
+
+    Returns:
+        A `Prediction` of NumPy arrays without samples; for a model with several
+        outputs, the structure of its outputs with a `Prediction` for each.
+
+    Raises:
+        ValueError: As `transforms.propagate_moments`.
+
+    Example:
+
+    >>> from keras_variance import VarianceDense
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), VarianceDense(8, "relu"), keras.layers.Dense(3)]
+    ... )
+    >>> p = moment_predict(model, np.ones((2, 4)), likelihood="categorical", verbose=0)
+    >>> p.mean.shape, p.mutual_information.shape
+    ((2, 3), (2,))
+    """
+    likelihood = likelihoods.resolve(model, likelihood)
+    options = {
+        "likelihood": likelihood,
+        "head": heads.get(head),
+        "dropout": dropout,
+        "statistics": True,
+    }
+    predictor = kept(model, propagate_moments, **options)
+    return predictions_of(predict(predictor, x, batch_size, verbose), likelihood)
+
+
+def kept(model, transform, **options):
+    """`transform(model, **options)`, made once.
+
+    The last few are kept with the model, in its `__dict__`, where neither Keras nor
+    TensorFlow looks for layers: they live as long as the model does.
+    """
+    graph = _keras.graph(model) if _keras.is_functional(model) else model
+    key = transform.__name__, id(graph), repr(options)
+    made = vars(model).setdefault("_keras_variance", {}) if model else {}
+    if key not in made:
+        made[key] = transform(model, **options), graph
+        while len(made) > KEPT:
+            del made[next(iter(made))]
+    return made[key][0]
+
+
+def _noise(predictor, seed):
+    return contextlib.nullcontext() if seed is None else seeded(predictor, seed)
 
 
 def predict(model, x, batch_size, verbose):
@@ -103,113 +184,26 @@ def predict(model, x, batch_size, verbose):
     return model.predict(x, verbose=verbose, **options)
 
 
-def prediction_of(statistics, from_logits):
-    """A `Prediction` of arrays `mean`, `variance`, `entropy` (expected), `samples`."""
+def predictions_of(statistics, likelihood):
+    """Statistics as `predictive` returns them, as a `Prediction` for each output."""
+    count = len(flat_statistics(statistics))
+    each = iter(likelihoods.for_outputs(likelihood, [None] * count))
+
+    def visit(value):
+        if is_statistics(value):
+            return _prediction(value, next(each))
+        if isinstance(value, dict):
+            return {key: visit(value[key]) for key in sorted(value)}
+        return type(value)(map(visit, value))
+
+    return visit(statistics)
+
+
+def _prediction(statistics, likelihood):
     mean = statistics["mean"]
     entropy = information = None
-    if from_logits or is_distribution(mean):
-        entropy = ops.convert_to_numpy(categorical.entropy(mean))
-        information = np.maximum(entropy - statistics["entropy"], 0)
+    if likelihood is not None:
+        entropy = ops.convert_to_numpy(likelihood.entropy(mean))
+        information = np.maximum(entropy - statistics["expected_entropy"], 0)
     samples = statistics.get("samples")
     return Prediction(mean, statistics["variance"], entropy, information, samples)
-
-
-def is_distribution(mean) -> bool:
-    """Whether the rows of an array are probabilities: not negative, and sum to 1."""
-    sums = mean.sum(axis=-1) if mean.ndim > 1 else 0.0
-    return bool(np.all(mean >= 0) and np.allclose(sums, 1, atol=1e-3))
-
-
-class MonteCarlo(keras.Model):
-    """A model whose outputs are statistics over the samples of another.
-
-    Its deterministic prefix runs once, the rest in chunks of samples: models that
-    `ensemble(model, samples, seed=seed)` makes.
-
-    Returns:
-        A list of dicts, one for each output of the model: `mean`, `variance`,
-        `entropy` (the average over samples), and `samples` if asked for.
-    """
-
-    def __init__(
-        self,
-        model,
-        samples,
-        from_logits,
-        return_samples=False,
-        seed=None,
-        ensemble=ensemble,
-    ):
-        check_samples(samples)
-        find_variance_layers(model)
-        super().__init__(name=model.name)
-        self.from_logits = from_logits
-        self.return_samples = return_samples
-        self.structure = None
-        self.prefix, suffix = lambda inputs: inputs, model
-        if is_functional(model):
-            self.prefix, suffix = split_prefix(model)
-            self.structure = functional(suffix).output
-        chunk = samples if return_samples else min(samples, CHUNK)
-        self.chunk = ensemble(suffix, chunk, seed=seed)
-        self.chunks, rest = divmod(samples, chunk)
-        self.rest = ensemble(suffix, rest, seed=derive(seed, 0)) if rest else None
-
-    def call(self, inputs):
-        features = self.prefix(inputs)
-        total = self._draw(self.chunk, features)
-        if self.chunks > 1:
-
-            def add_chunk(_, total):
-                return _merge(total, self._draw(self.chunk, features))
-
-            total = ops.fori_loop(1, self.chunks, add_chunk, total)
-        if self.rest is not None:
-            total = _merge(total, self._draw(self.rest, features))
-        count = ops.cast(total[0]["count"], "float32")
-        for each in total:
-            each["variance"] = each.pop("squares") / count
-            del each["count"]
-        return total
-
-    def _draw(self, model, features):
-        return [self._statistics(each) for each in tree.flatten(model(features))]
-
-    def _statistics(self, samples):
-        samples = ops.cast(samples, "float32")
-        if self.from_logits:
-            samples = categorical.probabilities(samples)
-        mean = ops.mean(samples, axis=1)
-        is_scalar = len(samples.shape) == 2  # and so no distribution
-        entropy = ops.zeros_like if is_scalar else categorical.entropy
-        statistics = {
-            "count": ops.cast(samples.shape[1], "float32"),
-            "mean": mean,
-            "squares": ops.sum(ops.square(samples - mean[:, None]), axis=1),
-            "entropy": ops.mean(entropy(samples), axis=1),
-        }
-        return statistics | ({"samples": samples} if self.return_samples else {})
-
-    def pack(self, values):
-        """A value for each output, in the structure of the model's outputs."""
-        if self.structure is None:
-            return values[0] if len(values) == 1 else values
-        return tree.pack_sequence_as(self.structure, values)
-
-
-def _merge(total, more):
-    """Statistics over two sets of samples (Chan et al. 1983, equation 2.1)."""
-    return [_merge_one(a, b) for a, b in zip(total, more, strict=True)]
-
-
-def _merge_one(a, b):
-    count = a["count"] + b["count"]
-    share = b["count"] / count
-    difference = b["mean"] - a["mean"]
-    squares = ops.square(difference) * a["count"] * share
-    return {
-        "count": count,
-        "mean": a["mean"] + difference * share,
-        "squares": a["squares"] + b["squares"] + squares,
-        "entropy": a["entropy"] + (b["entropy"] - a["entropy"]) * share,
-    }

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import arguments, estimators
+from keras_variance import estimators, families
 from keras_variance.distributions import noises, posteriors
 from keras_variance.layers import VarianceLayer, variance_layers
 
@@ -155,7 +155,7 @@ def summary(model: keras.Model, print_fn=None, line_length: int | None = None) -
             f"Argument `model` must have a variance layer. Received: model={model!r}"
         )
     if line_length is not None:
-        line_length = arguments.number("line_length", line_length, minimum=MINIMUM)
+        line_length = families.number("line_length", line_length, minimum=MINIMUM)
     rows = [layer_statistics(layer) for layer in layers]
     if print_fn is None and not keras.config.is_interactive_logging_enabled():
         from absl import logging

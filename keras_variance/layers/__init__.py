@@ -1,6 +1,6 @@
 import keras
 
-from keras_variance.layers.base import VarianceLayer, add_bias, variance_layers
+from keras_variance.layers.base import VarianceLayer, add_bias, effective_kernel
 from keras_variance.layers.conv import (
     VarianceConv1D,
     VarianceConv2D,
@@ -9,6 +9,12 @@ from keras_variance.layers.conv import (
     VarianceDepthwiseConv2D,
 )
 from keras_variance.layers.dense import VarianceDense
+from keras_variance.layers.paths import (
+    choose,
+    find_variance_layers,
+    layer_paths,
+    variance_layers,
+)
 
 # The variance layer of each stock layer
 VARIANCE_LAYERS = {
@@ -30,5 +36,9 @@ __all__ = [
     "VarianceDepthwiseConv2D",
     "VarianceLayer",
     "add_bias",
+    "choose",
+    "effective_kernel",
+    "find_variance_layers",
+    "layer_paths",
     "variance_layers",
 ]

@@ -1,16 +1,15 @@
 """`VarianceLayer`: what makes a stock Keras layer stochastic."""
 
-import math
-
 import keras
+import numpy as np
 from keras import ops
 
-from keras_variance import arguments, estimators
+from keras_variance import _keras, estimators, families
 from keras_variance.distributions import noises, posteriors, priors
 from keras_variance.random import SeedGenerator, Stream
 
 
-class VarianceLayer:
+class VarianceLayer(_keras.OwnLosses):
     """Mixin that draws the kernel of a stock Keras layer.
 
     Every weight of the kernel is `mean + scale · noise`, independent of the
@@ -18,9 +17,9 @@ class VarianceLayer:
     kernel) and φ; `estimator` draws the output. The layer draws whenever it is
     called, in training and in inference. The bias is not random.
 
-    With a `prior`, each call adds the loss `kl_weight · KL / train_size`: with
-    Keras's loss, a mean over the batch, that is the negative ELBO divided by
-    the number of rows.
+    With a `prior`, the layer has the loss `kl_weight · KL / train_size`, once in a
+    call of a model, however often it is called itself: with Keras's loss, a mean
+    over the batch, that is the negative ELBO divided by the number of examples.
 
     A subclass puts the mixin before a stock layer and adds `linear`:
 
@@ -60,6 +59,8 @@ class VarianceLayer:
 
     # Axes of the kernel that index output units, counted from the end.
     unit_axes = (-1,)
+    # The axis that indexes the input's channels; None where they are not mixed.
+    input_axis = -2
 
     def __init__(
         self,
@@ -84,8 +85,8 @@ class VarianceLayer:
         prior = None if prior is None else priors.get(prior)
         _check_prior(prior, noise, train_size)
         if train_size is not None:
-            train_size = arguments.number("train_size", train_size, above=0)
-        kl_weight = arguments.number("kl_weight", kl_weight, minimum=0)
+            train_size = families.number("train_size", train_size, above=0)
+        kl_weight = families.number("kl_weight", kl_weight, minimum=0)
         super().__init__(*args, **kwargs)
         self.posterior = posterior
         self.noise = noise
@@ -107,7 +108,6 @@ class VarianceLayer:
                 dtype="float32",
                 trainable=False,
             )
-        self._kl_loss = None
 
     def linear(self, inputs, kernel):
         """The layer's linear operation with any kernel: no bias, no activation."""
@@ -145,45 +145,66 @@ class VarianceLayer:
             initializer="ones",
             trainable=False,
         )
-        # Momentum from before would move θ where its gradient has become 0
-        constraint = self.kernel.constraint or (lambda weights: weights)
-        self.kernel.constraint = lambda weights: self._masked(constraint(weights))
+        self._constraint = self.kernel.constraint  # the user's
+        self._freeze_pruned()
+
+    def _freeze_pruned(self):
+        """Momentum from before would move pruned weights whose gradient is 0."""
+        mask = _keras.constant(self.mask)
+        _constrain(self.kernel, self._constraint, mask, 0)
+        if self.posterior.pruned_phi is not None:
+            _constrain(self.phi, None, mask, self.posterior.pruned_phi)
 
     def keep(self, mask):
         """Prune all weights but some, in place: they are 0, in training too.
 
-        A weight that was pruned before stays so. A model that was compiled before
-        the layer's first mask has to be traced again, which `keras_variance.prune`
-        sees to.
+        A weight that was pruned before stays so. A compiled model has to trace its
+        functions again to keep the weights at 0 in training, which
+        `keras_variance.prune` handles.
 
         Args:
-            mask: Boolean array of the kernel's shape, true for weights to keep.
+            mask: Boolean array that broadcasts to the kernel's shape, true for weights
+                to keep.
+
+        Raises:
+            ValueError: If it does not. Nothing is pruned then.
         """
+        mask, shape = ops.convert_to_numpy(mask), tuple(self.kernel.shape)
+        try:
+            mask = np.broadcast_to(mask, shape)
+        except ValueError as error:
+            raise ValueError(
+                f"Argument `mask` must broadcast to the kernel of layer '{self.name}', "
+                f"of shape {shape}. Received: mask of shape {mask.shape}"
+            ) from error
         if not self.pruned:
-            # A layer that is built takes no more weights; Keras does the same to
-            # add LoRA weights to one.
-            self._tracker.unlock()
+            _keras.unlock(self)
             self._add_mask()
-            self._tracker.lock()
+            _keras.lock(self)
             self.pruned = True
         self.mask.assign(ops.logical_and(self.mask, mask))
-        self.kernel.assign(self._masked(self.kernel))
+        self.kernel.assign(_fill(self.kernel, self.mask, 0))
+        if self.posterior.pruned_phi is not None:
+            self.phi.assign(_fill(self.phi, self.mask, self.posterior.pruned_phi))
+        self._freeze_pruned()
 
     def _masked(self, weights):
         if self.mask is None or weights is None:
             return weights
-        return ops.where(self.mask, weights, ops.zeros((), weights.dtype))
+        return _fill(weights, self.mask, 0)
 
     def call(self, inputs):
         seed = Stream(self.seed_generator.next())
         inputs = ops.cast(inputs, self.compute_dtype)
         outputs = self.estimator(self.random_linear(), inputs, seed)
-        # A layer that is called twice in a model adds its KL divergence once.
-        if self.prior and not any(loss is self._kl_loss for loss in self.losses):
-            kl = self.kl_divergence(seed)
-            self._kl_loss = self.kl_weight * kl / self.train_size
-            self.add_loss(self._kl_loss)
         return self.activate(outputs)
+
+    def own_loss(self):
+        """`kl_weight · KL / train_size`, in single precision; None without a prior."""
+        if self.prior is None or not self.built:
+            return None
+        kl = ops.cast(self.kl_divergence(), "float32")
+        return self.kl_weight * kl / self.train_size
 
     def activate(self, outputs):
         """What follows `linear`: the bias and the activation."""
@@ -208,17 +229,17 @@ class VarianceLayer:
     @property
     def kernel_mean(self):
         """Means of the weights, a tensor; None stands for 0 everywhere."""
-        return self._masked(self.posterior.mean(*self._parameters()))
+        return self._masked(self.posterior.mean(*self._theta_and_phi()))
 
     @property
     def kernel_scale(self):
         """Standard deviations of the weights, up to sign: a tensor."""
-        return self._masked(self.posterior.scale(*self._parameters()))
+        return self._masked(self.posterior.scale(*self._theta_and_phi()))
 
     @property
     def log_alpha(self):
         """log(variance / mean²) of the weights; broadcasts to the kernel."""
-        return self.posterior.log_alpha(*self._parameters())
+        return self.posterior.log_alpha(*self._theta_and_phi())
 
     def kl_divergence(self, seed=None):
         """KL(posterior‖prior) of the layer in nats: a scalar tensor.
@@ -234,10 +255,20 @@ class VarianceLayer:
             raise ValueError(
                 f"Layer '{self.name}' has no prior. Received: prior={self.prior}"
             )
-        seed = seed or self.seed_generator
-        kl = self.prior.kl(self.posterior, *self._parameters(), seed)
-        weights_per_entry = math.prod(self.kernel.shape) / math.prod(kl.shape)
-        return weights_per_entry * ops.sum(kl)
+        kernel, phi = self._theta_and_phi()
+        alive = self.kernel_scale != 0
+        # In place of a pruned weight: a divergence that is finite, and not counted
+        kernel = ops.where(alive, kernel, ops.ones_like(kernel))
+        if self.posterior.pruned_phi is not None:
+            phi = ops.where(alive, phi, ops.zeros_like(phi))
+        kl = self.prior.kl(self.posterior, kernel, phi, seed or self.seed_generator)
+        # An entry may stand for several weights
+        kl = ops.reshape(
+            kl, (1,) * (len(kernel.shape) - len(kl.shape)) + tuple(kl.shape)
+        )
+        axes = [axis for axis, size in enumerate(kl.shape) if size == 1]
+        weights = ops.sum(ops.cast(alive, kl.dtype), axis=axes, keepdims=True)
+        return ops.sum(kl * weights)
 
     def posterior_distribution(self):
         """The weights' posterior as a `tensorflow_probability` distribution.
@@ -251,7 +282,7 @@ class VarianceLayer:
         mean = ops.zeros_like(scale) if mean is None else mean
         return self.noise.distribution(mean, scale)
 
-    def _parameters(self):
+    def _theta_and_phi(self):
         """θ and φ as tensors of at least single precision."""
         dtype = keras.backend.result_type(self.kernel.dtype, "float32")
         phi = None if self.phi is None else ops.cast(self.phi, dtype)
@@ -287,6 +318,21 @@ class VarianceLayer:
         return {**super().get_config(), **config}
 
 
+def _fill(weights, mask, value):
+    """`weights` where the mask is true, else a value."""
+    return ops.where(mask, weights, ops.full((), value, weights.dtype))
+
+
+def _constrain(variable, constraint, mask, value):
+    """Have a variable's masked entries keep a value in training."""
+
+    def constrained(weights):
+        weights = weights if constraint is None else constraint(weights)
+        return _fill(weights, mask, value)
+
+    variable.constraint = constrained
+
+
 def add_bias(layer, outputs):
     """What a layer's linear operation returns, plus the bias, of any linear layer."""
     if layer.bias is None:
@@ -316,18 +362,17 @@ def _check_prior(prior, noise, train_size):
         )
 
 
-def variance_layers(model) -> list[VarianceLayer]:
-    """The variance layers of a model (or layer), nested ones too, each once,
-    in the order in which they were added."""
-    found = {}
+def effective_kernel(layer):
+    """The kernel that a stock layer computes with, LoRA weights included.
 
-    def visit(layer):
-        if isinstance(layer, VarianceLayer):
-            found[id(layer)] = layer
-        # Keras has no public way to see the layers inside of layers that are no
-        # models; its own walk through all of them does not keep their order.
-        for each in layer._flatten_layers(include_self=False, recursive=False):
-            visit(each)
-
-    visit(model)
-    return list(found.values())
+    Raises:
+        ValueError: If the layer is quantized: no kernel gives its outputs.
+    """
+    mode = getattr(layer, "quantization_mode", None)
+    if mode is not None:
+        raise ValueError(
+            f"Layer '{layer.name}' is quantized: it has no kernel in floating point. "
+            "Use the model from before `quantize`. "
+            f"Received: quantization_mode={mode!r}"
+        )
+    return layer.kernel

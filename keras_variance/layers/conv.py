@@ -67,7 +67,9 @@ class VarianceConv2DTranspose(VarianceLayer, keras.layers.Conv2DTranspose):
     Args: as `keras.layers.Conv2DTranspose` and `VarianceLayer`.
     """
 
-    unit_axes = (-2,)  # the kernel is (height, width, filters, channels)
+    # The kernel is (height, width, filters, channels)
+    unit_axes = (-2,)
+    input_axis = -1
 
     def linear(self, inputs, kernel):
         return ops.conv_transpose(
@@ -88,7 +90,9 @@ class VarianceDepthwiseConv2D(VarianceLayer, keras.layers.DepthwiseConv2D):
     Args: as `keras.layers.DepthwiseConv2D` and `VarianceLayer`.
     """
 
-    unit_axes = (-2, -1)  # the kernel is (height, width, channels, multiplier)
+    # The kernel is (height, width, channels, multiplier)
+    unit_axes = (-2, -1)
+    input_axis = None
 
     def linear(self, inputs, kernel):
         return ops.depthwise_conv(

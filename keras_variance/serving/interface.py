@@ -3,9 +3,9 @@
 import numpy as np
 from keras import ops, tree
 
-from keras_variance import categorical
-from keras_variance.inference.predict import is_distribution
-from keras_variance.transforms.rewrite import functional, is_functional
+from keras_variance import likelihoods
+from keras_variance.transforms.predictive import flat_statistics
+from keras_variance.transforms.walk import functional, is_functional
 
 
 class Interface:
@@ -27,7 +27,8 @@ class Interface:
         if signature is None and own is None:
             raise ValueError(
                 "Argument `input_signature` is needed: the inputs of a subclassed "
-                f"model can't be seen. Received: input_signature=None, model={model}"
+                "model cannot be inspected. "
+                f"Received: input_signature=None, model={model}"
             )
         if not model.built:
             raise ValueError(
@@ -38,10 +39,7 @@ class Interface:
         self.specs = _specs(self.structure)
         if own is not None and signature is not None:
             _check_signature(signature, own, self.specs)
-        self.outputs, self.names = None, None
-        if own is not None:
-            self.outputs = functional(model).output
-            self.names = _output_names(functional(model))
+        self.names = None if own is None else _output_names(functional(model))
 
     def pack(self, tensors):
         """Tensors in the structure of the model's inputs."""
@@ -73,38 +71,30 @@ class Interface:
             ]
         )
 
-    def learn(self, outputs, from_logits):
-        """See from outputs which are probabilities, as `mc_predict` does."""
-        names = self.names or [f"output_{k}" for k in range(len(outputs))]
-        self.prefixes = [f"{name}_" for name in names] if len(names) > 1 else [""]
-        self.distributions = [
-            from_logits or is_distribution(ops.convert_to_numpy(each["mean"]))
-            for each in outputs
-        ]
+    def learn(self, outputs, likelihood):
+        """See from an answer how many outputs there are, and name them."""
+        count = len(flat_statistics(outputs))
+        names = self.names or [f"output_{k}" for k in range(count)]
+        self.prefixes = [f"{name}_" for name in names] if count > 1 else [""]
+        self.likelihoods = likelihoods.for_outputs(likelihood, [None] * count)
 
     def statistics(self, outputs):
-        """Named statistics, from a list of those of each output of the model."""
+        """Named statistics, from those of each output of the model."""
         named = {}
-        for prefix, each, distribution in zip(
-            self.prefixes, outputs, self.distributions, strict=True
+        for prefix, each, likelihood in zip(
+            self.prefixes, flat_statistics(outputs), self.likelihoods, strict=True
         ):
             answer = {"mean": each["mean"], "variance": each["variance"]}
-            if distribution:
-                answer["entropy"] = categorical.entropy(each["mean"])
-                information = answer["entropy"] - each["entropy"]
+            if likelihood is not None:
+                answer["entropy"] = likelihood.entropy(each["mean"])
+                information = answer["entropy"] - each["expected_entropy"]
                 answer["mutual_information"] = ops.maximum(information, 0)
             named |= {prefix + key: value for key, value in answer.items()}
         return named
 
-    def nested_statistics(self, outputs):
-        """As `statistics`, from these in the structure of the model's outputs."""
-        leaves = []
-        tree.map_structure_up_to(self.outputs, leaves.append, outputs)
-        return self.statistics(leaves)
-
     def samples(self, outputs):
-        """Named samples, from a list of statistics of each output of the model."""
-        every = zip(self.prefixes, outputs, strict=True)
+        """Named samples, from the statistics of each output of the model."""
+        every = zip(self.prefixes, flat_statistics(outputs), strict=True)
         return {f"{prefix}samples": each["samples"] for prefix, each in every}
 
 

@@ -1,14 +1,18 @@
-from keras_variance.transforms.deterministic import from_deterministic
+from keras_variance.transforms import moments
 from keras_variance.transforms.draw import draw
 from keras_variance.transforms.ensemble import ensemble
 from keras_variance.transforms.means import propagate_mean, zero_mean
-from keras_variance.transforms.moments import propagate_moments
+from keras_variance.transforms.moments.propagate import propagate_moments
+from keras_variance.transforms.predictive import predictive
+from keras_variance.transforms.replace import from_deterministic
 from keras_variance.transforms.shrink import shrink, shrink_report
 
 __all__ = [
     "draw",
     "ensemble",
     "from_deterministic",
+    "moments",
+    "predictive",
     "propagate_mean",
     "propagate_moments",
     "shrink",

@@ -4,9 +4,9 @@ import inspect
 
 import keras
 
-from keras_variance.layers import VarianceLayer
+from keras_variance.layers import VarianceLayer, find_variance_layers
 from keras_variance.random import SeedGenerator, Stream
-from keras_variance.transforms.rewrite import find_variance_layers, replace_layers
+from keras_variance.transforms.walk import assign, check_visible, rebuild
 
 # What `VarianceLayer` adds to the configuration of a stock layer.
 ADDED = [
@@ -19,17 +19,18 @@ ADDED = [
 def draw(model, seed: int | None = None, layers=None):
     """One sample of the weights as a model of stock Keras layers.
 
-    The result needs nothing of this package, and is as fast as any Keras model.
-    Drawn layers have weights of their own; the others are shared with the source.
+    The result needs nothing of this package, and is as fast as any Keras model. It
+    shares nothing with the source: all weights are copies.
 
     Args:
         model: A built Sequential or Functional model with variance layers.
         seed: Integer that makes the draw repeatable.
-        layers: Variance layers of the model, or their names, to draw; others stay
-            stochastic. Defaults to all.
+        layers: Variance layers of the model, or their paths, as `"encoder/dense"`, to
+            draw; others stay stochastic. Defaults to all.
 
     Returns:
-        A Functional model, deterministic if all layers are drawn.
+        A model with the same nesting and names, deterministic if all layers are
+        drawn.
 
     Raises:
         ValueError: If the model has no variance layer, or one that can't be drawn,
@@ -42,13 +43,29 @@ def draw(model, seed: int | None = None, layers=None):
     >>> type(draw(model, seed=0).layers[-1]).__name__
     'Dense'
     """
+    clones = []
+
+    def clone(layer):
+        clones.append((type(layer).from_config(layer.get_config()), layer))
+        return clones[-1][0]
+
+    drawn = draw_layers(model, seed, layers, clone)
+    for new, old in clones:
+        for variable, value in zip(new.variables, old.variables, strict=True):
+            assign(variable, value)
+    return drawn
+
+
+def draw_layers(model, seed, layers=None, other=lambda layer: layer):
+    """As `draw`, with `other(layer)` in the place of the layers that are not drawn."""
     chosen = find_variance_layers(model, layers)
+    check_visible(model)
     generator = SeedGenerator(seed)
 
     def make(layer):
-        return _draw_layer(layer, generator) if layer in chosen else layer
+        return _draw_layer(layer, generator) if layer in chosen else other(layer)
 
-    return replace_layers(model, make)
+    return rebuild(model, make)
 
 
 def _draw_layer(layer, generator):
@@ -58,9 +75,9 @@ def _draw_layer(layer, generator):
     config = {k: v for k, v in layer.get_config().items() if k not in ADDED}
     stock = _stock_class(layer).from_config(config)
     stock.build(layer.get_build_config()["input_shape"])
-    stock.kernel.assign(kernel)
+    assign(stock.kernel, kernel)
     if layer.bias is not None:
-        stock.bias.assign(layer.bias)
+        assign(stock.bias, layer.bias)
     return stock
 
 

@@ -3,27 +3,35 @@
 import warnings
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from keras_variance.distributions import posteriors
+from keras_variance.layers import VarianceLayer, find_variance_layers
 from keras_variance.random import SeedGenerator, Stream
-from keras_variance.transforms.rewrite import View, find_variance_layers, replace_layers
+from keras_variance.transforms.walk import (
+    Interpreter,
+    check_visible,
+    finish_call,
+    partial,
+    tensors,
+)
 
 
-def propagate_mean(model):
+def propagate_mean(model: keras.Model) -> keras.Model:
     """The weight scaling rule: every weight is replaced by its mean.
 
     The usual shortcut for test-time averaging. Of a variance layer only the bias
-    is left of it, so predictions do not depend on what comes before: then it warns.
+    is left, so predictions do not depend on its input: then it warns.
 
     Args:
         model: A built Sequential or Functional model with variance layers.
 
     Returns:
-        A deterministic Keras model with the same inputs and weights.
+        A deterministic Keras model with the same inputs, weights and losses.
 
     Raises:
-        ValueError: If the model has no variance layer, or one that can't be seen.
+        ValueError: If the model has no variance layer, or one that cannot be
+            inspected.
 
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764): mean
     propagation.
@@ -35,50 +43,95 @@ def propagate_mean(model):
             "with the weights at their means do not depend on the layers' inputs.",
             stacklevel=2,
         )
-    return replace_layers(model, MeanLayer)
+    return Means(model).as_model()
 
 
-def zero_mean(model):
+def zero_mean(model: keras.Model, seed: int | None = None) -> keras.Model:
     """Every mean is dropped, the variance kept: the converse of `propagate_mean`.
 
-    Where predictions stay as they were, the information is in the variance.
+    If predictions stay as they were, the information is in the variance.
 
     Args:
         model: A built Sequential or Functional model with variance layers.
+        seed: Integer that makes the noise repeatable.
 
     Returns:
-        A Keras model with the same inputs and weights, one sample a call.
+        A Keras model with the same inputs, weights and losses, one sample a call.
 
     Raises:
-        ValueError: If the model has no variance layer, or one that can't be seen.
+        ValueError: If the model has no variance layer, or one that cannot be
+            inspected.
 
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764), theorem 1.
     """
     find_variance_layers(model)
-    return replace_layers(model, ZeroMeanLayer)
+    return ZeroMeans(model, seed).as_model()
 
 
 @keras.saving.register_keras_serializable("keras_variance")
-class MeanLayer(View):
-    """A variance layer with its weights at their means."""
+class Means(Interpreter):
+    """A model with the weights of its variance layers at their means."""
 
-    def call(self, inputs):
-        layer = self.layer.random_linear()
-        inputs = ops.cast(inputs, self.compute_dtype)
-        mean = ops.zeros_like(layer.scale) if layer.mean is None else layer.mean
-        return self.layer.activate(layer.apply(inputs, mean))
+    def __init__(self, model, **kwargs):
+        check_visible(model)
+        super().__init__(model, **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        inputs = self.standardized(inputs, mask)
+        program = partial(self.model, inputs, _is_variance_layer, training)
+        outputs = run(program, self.variance_layer)
+        return tree.pack_sequence_as(program.outputs, outputs)
+
+    def variance_layer(self, layer, inputs):
+        """The outputs of one layer."""
+        return mean_outputs(layer, inputs)
 
 
 @keras.saving.register_keras_serializable("keras_variance")
-class ZeroMeanLayer(View):
-    """A variance layer without its means: one sample a call."""
+class ZeroMeans(Means):
+    """A model whose variance layers lack their means: one sample a call."""
 
-    def __init__(self, layer, **kwargs):
-        super().__init__(layer, **kwargs)
-        self.seed_generator = SeedGenerator(layer.seed)
+    def __init__(self, model, seed=None, **kwargs):
+        super().__init__(model, **kwargs)
+        self.seed = seed
+        self.seed_generator = SeedGenerator(seed)
 
-    def call(self, inputs):
-        layer = self.layer.random_linear()._replace(mean=None)
-        inputs = ops.cast(inputs, self.compute_dtype)
+    def variance_layer(self, layer, inputs):
         seed = Stream(self.seed_generator.next())
-        return self.layer.activate(self.layer.estimator(layer, inputs, seed))
+        return zero_mean_outputs(layer, inputs, seed)
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
+def _is_variance_layer(operation, kwargs):
+    return isinstance(operation, VarianceLayer)
+
+
+def run(program, variance_layer):
+    """The outputs of a program, flat, with `variance_layer(layer, inputs)` for the
+    calls of variance layers."""
+
+    def call(step, args, kwargs):
+        args, kwargs = tensors((args, kwargs))
+        if not isinstance(step.operation, VarianceLayer):
+            return step.operation(*args, **kwargs)
+        outputs = variance_layer(step.operation, args[0])
+        return finish_call(step.operation, args[0], outputs)
+
+    return tensors(program.run(call))
+
+
+def mean_outputs(layer, inputs):
+    """What a variance layer returns with its weights at their means."""
+    random = layer.random_linear()
+    inputs = ops.cast(inputs, layer.compute_dtype)
+    mean = ops.zeros_like(random.scale) if random.mean is None else random.mean
+    return layer.activate(random.apply(inputs, mean))
+
+
+def zero_mean_outputs(layer, inputs, seed):
+    """A sample of what a variance layer returns without its means."""
+    random = layer.random_linear()._replace(mean=None)
+    inputs = ops.cast(inputs, layer.compute_dtype)
+    return layer.activate(layer.estimator(random, inputs, seed))

@@ -32,7 +32,7 @@ def test_logs(rng, capsys, tmp_path):
     model, x, y = new(rng, posterior="layer_alpha")
     path = tmp_path / "log.csv"
     callbacks = [
-        kv.callbacks.MCPredict(x, y, from_logits=True, metrics=mc_predict.METRICS),
+        kv.callbacks.MCPredict(x, y, likelihood="categorical", metrics=mc_predict.METRICS),
         keras.callbacks.CSVLogger(path),
         keras.callbacks.ModelCheckpoint(
             tmp_path / "best.keras", "val_ensemble_nll", mode="min", save_best_only=True
@@ -57,7 +57,7 @@ def test_logs(rng, capsys, tmp_path):
 def test_values(rng):
     """Against the model's own predictions, for the deterministic predictor."""
     model, x, y = new(rng, posterior="layer_alpha")
-    callback = kv.callbacks.MCPredict(x, y, predictors=["mean"], from_logits=True)
+    callback = kv.callbacks.MCPredict(x, y, predictors=["mean"], likelihood="categorical")
     history = model.fit(x, y, epochs=2, verbose=0, callbacks=[callback]).history
     logits = kv.transforms.propagate_mean(model)(x)
     p = np.asarray(keras.ops.softmax(logits))
@@ -70,7 +70,7 @@ def test_values(rng):
 def test_predictors_of_a_variance_layer(rng):
     """The mean is constant; the sample is as good as without means."""
     model, x, y = new(rng)
-    callback = kv.callbacks.MCPredict(x, y, from_logits=True)
+    callback = kv.callbacks.MCPredict(x, y, likelihood="categorical")
     logs = model.fit(x, y, 20, 20, verbose=0, callbacks=[callback]).history
     last = {name: values[-1] for name, values in logs.items()}
     assert last["val_mean_accuracy"] in np.bincount(y) / len(y)
@@ -89,14 +89,14 @@ def test_compiled_once(rng, monkeypatch):
         "call",
         lambda self, inputs: traces.append(1) or call(self, inputs),
     )
-    callback = kv.callbacks.MCPredict(x, y, from_logits=True, batch_size=100)
+    callback = kv.callbacks.MCPredict(x, y, likelihood="categorical", batch_size=100)
     model.fit(x, y, epochs=4, verbose=0, callbacks=[callback])
     assert len(traces) <= 2  # the shapes, and the function
 
 
 def test_every(rng):
     model, x, y = new(rng)
-    callback = kv.callbacks.MCPredict(x, y, every=2, from_logits=True)
+    callback = kv.callbacks.MCPredict(x, y, every=2, likelihood="categorical")
     history = model.fit(x, y, epochs=5, verbose=0, callbacks=[callback]).history
     assert len(history["loss"]) == 5
     assert len(history["val_ensemble_nll"]) == 2

@@ -26,7 +26,7 @@ def test_agrees_with_a_brute_force_loop(samples, rng):
     model, x, y = new(rng)
     labels = np.arange(len(y)), y
     loop = [np.sum(np.asarray(ops.log_softmax(model(x)))[labels]) for _ in range(400)]
-    bound = kv.elbo(model, x, y, samples, from_logits=True, verbose=0)
+    bound = kv.elbo(model, x, y, samples, likelihood="categorical", verbose=0)
     error = np.std(loop) * np.sqrt(1 / len(loop) + 1 / samples)
     assert abs(bound.data_term - np.mean(loop)) / error < threshold(1)
     kl = float(model.layers[0].kl_divergence())

@@ -14,8 +14,8 @@ def test_near_monte_carlo(name, rng):
     Near where the variance layer is the last one; with two of them only roughly.
     """
     model, x = new(name, rng, posterior="layer_alpha")
-    monte_carlo = kv.mc_predict(model, x, 2000, from_logits=True, verbose=0)
-    moments = kv.moment_predict(model, x, from_logits=True, verbose=0)
+    monte_carlo = kv.mc_predict(model, x, 2000, likelihood="categorical", verbose=0)
+    moments = kv.moment_predict(model, x, likelihood="categorical", verbose=0)
     for field in ("mean", "variance", "entropy", "mutual_information"):
         a, b = getattr(moments, field), getattr(monte_carlo, field)
         assert isinstance(a, np.ndarray)

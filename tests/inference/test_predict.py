@@ -23,7 +23,7 @@ def softmax(logits):
 def test_streaming_equals_brute_force(samples, rng, monkeypatch):
     """On the samples that the chunks drew, which are recorded."""
     model, x = new("stacked", rng)
-    predictor = predict.MonteCarlo(model, samples, from_logits=True)
+    predictor = predict.MonteCarlo(model, samples, likelihood="categorical")
     drawn = []
     draw = predictor._statistics
 
@@ -45,7 +45,7 @@ def test_streaming_equals_brute_force(samples, rng, monkeypatch):
 def test_prediction_from_returned_samples(rng):
     model, x = new("convolutional", rng)
     result = kv.mc_predict(
-        model, x, 50, from_logits=True, return_samples=True, verbose=0
+        model, x, 50, likelihood="categorical", return_samples=True, verbose=0
     )
     p = result.samples.astype("float64")
     assert p.shape == (3, 50, 3)
@@ -106,7 +106,7 @@ def test_a_scalar_for_each_row(rng):
 
 def test_binary_logits(rng):
     model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(1)])
-    result = kv.mc_predict(model, np.ones((2, 4)), 20, from_logits=True, verbose=0)
+    result = kv.mc_predict(model, np.ones((2, 4)), 20, likelihood="categorical", verbose=0)
     p = np.concatenate([result.mean, 1 - result.mean], axis=-1)
     np.testing.assert_allclose(result.entropy, entropy(p), rtol=1e-5)
 
@@ -147,7 +147,7 @@ def test_kinds_of_data(kind, rng):
 
 def test_xla(rng):
     model, x = new("stacked", rng)
-    predictor = predict.MonteCarlo(model, 45, from_logits=True)
+    predictor = predict.MonteCarlo(model, 45, likelihood="categorical")
     predictor.compile(jit_compile=True)
     (statistics,) = predictor.predict(x, verbose=0)
     np.testing.assert_allclose(statistics["mean"].sum(axis=-1), 1, rtol=1e-5)

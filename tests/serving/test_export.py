@@ -348,7 +348,7 @@ def test_subclassed_model(tmp_path):
     model(np.ones((1, 4)))
     signature = keras.InputSpec(shape=(None, 4), dtype="float32", name="x")
     folder = kv.export(
-        model, tmp_path, SAMPLES, from_logits=True, input_signature=signature
+        model, tmp_path, SAMPLES, likelihood="categorical", input_signature=signature
     )
     serve = tf.saved_model.load(folder).signatures
     first, second = (serve["serving_default"](x=tf.ones((2, 4))) for _ in range(2))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from scipy import special
 
 import keras_variance as kv
-from keras_variance.moments import heads
+from keras_variance.transforms.moments import heads
 from keras_variance.transforms import ensemble, propagate_moments
 from tests.statistics import assert_moments, threshold
 from tests.transforms.models import WALKED, new
@@ -192,7 +192,7 @@ def test_sigmoid_head(rng):
         [keras.Input((3,)), kv.VarianceDense(1, posterior="additive")]
     )
     x = rng.normal(size=(4, 3)).astype("float32")
-    y = statistics(model, x, from_logits=True)
+    y = statistics(model, x, likelihood="categorical")
     p = special.expit(draws_of(model, x, 20_000).astype("float64"))
     entropy = (special.entr(p) + special.entr(1 - p))[..., 0]
     assert y["entropy"].shape == (4,)
@@ -204,7 +204,7 @@ def test_sigmoid_head(rng):
 @pytest.mark.parametrize("name", WALKED)
 def test_compiled_twice_the_same_bits(name, jit_compile, rng):
     model, x = new(name, rng, posterior="layer_alpha")
-    result = propagate_moments(model, from_logits=True)
+    result = propagate_moments(model, likelihood="categorical")
     run = tf.function(result, jit_compile=jit_compile)
     first, second = (keras.tree.flatten(run(x)) for _ in range(2))
     for a, b, eager in zip(first, second, keras.tree.flatten(result(x)), strict=True):
@@ -217,7 +217,7 @@ def test_dtype_policies(policy, rng):
     """Moments are of single precision at least."""
     keras.config.set_dtype_policy(policy)
     model, x = new("convolutional", rng)
-    result = propagate_moments(model, from_logits=True)
+    result = propagate_moments(model, likelihood="categorical")
     p = result.predict(300 * x, verbose=0)
     assert p.dtype == ("float64" if policy == "float64" else "float32")
     assert np.isfinite(p).all()
@@ -226,7 +226,7 @@ def test_dtype_policies(policy, rng):
 def test_it_can_be_trained(rng):
     """Gradients reach θ, without noise."""
     model, x = new("convolutional", rng)
-    result = propagate_moments(model, from_logits=True)
+    result = propagate_moments(model, likelihood="categorical")
     result.compile("adam", "sparse_categorical_crossentropy")
     before = [np.array(w) for w in model.trainable_weights]
     history = result.fit(x, np.array([0, 1, 2]), epochs=3, verbose=0).history

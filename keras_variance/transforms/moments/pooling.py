@@ -6,9 +6,8 @@ import keras
 from keras import ops
 
 from keras_variance.distributions.posteriors import TINY
-from keras_variance.moments.activations import normal_cdf, positive_part
-from keras_variance.moments.merging import known
-from keras_variance.moments.rules import Moments, moment_rule
+from keras_variance.transforms.moments.activations import normal_cdf, positive_part
+from keras_variance.transforms.moments.rules import Moments, moment_rule
 
 layers = keras.layers
 # Padding: below any activation, and no overflow when divided by a tiny stddev
@@ -159,7 +158,7 @@ def global_max_pooling(layer, x):
 @moment_rule(layers.Maximum)
 def maximum_of(layer, xs):
     """As `greatest`."""
-    return greatest([known(x) for x in xs])
+    return greatest([x.known() for x in xs])
 
 
 @moment_rule(layers.Minimum)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_variance.inference.metrics import BrierScore, ExpectedCalibrationError
+from keras_variance.metrics import BrierScore, ExpectedCalibrationError
 
 ROWS, CLASSES, BINS = 200, 4, 7
 

@@ -6,14 +6,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import arguments, categorical
-from keras_variance.moments.rules import Moments
+from keras_variance import families
+from keras_variance.likelihoods import Categorical
+from keras_variance.transforms.moments.rules import Moments, UnsupportedError
 
 # Of the largest variance, added to all: a Cholesky factor in single precision
 JITTER = 1e-5
 
 
-class Head(arguments.Member):
+class Head(families.Member):
     """Base of the heads; a new one is a `__call__`."""
 
     family = "head"
@@ -29,21 +30,25 @@ class QuasiMonteCarlo(Head):
 
     The points are those of a Richtmyer lattice, turned into normal ones, with their
     negatives, and whitened: their mean is 0 and, where there are more than two for
-    each class, their covariance the identity, exactly. Logits that come from a
-    dense layer keep their covariance; that costs of the order of C² for each input
-    of the layer and C³ for each row, with C classes: `MeanField` is for many.
+    each class, their covariance the identity, exactly.
+
+    Logits that come from a dense layer keep their covariance. With many classes
+    (more than half of the points) it is not computed, which would cost of the order
+    of classes² for each input of the layer: the points are then half as many random
+    ones, fixed, of the layer's inputs; the variance of each logit is exact, the
+    correlations are those of the points.
 
     Args:
-        points: Even integer, the number of points.
+        points: Integer ≥ 4, a multiple of 4: the number of points.
 
     Reference: Niederreiter, Random Number Generation and Quasi-Monte Carlo Methods
     (1992), chapter 4.
     """
 
     def __init__(self, points=64):
-        if not isinstance(points, int) or points < 2 or points % 2:
+        if not isinstance(points, int) or points < 4 or points % 4:
             raise ValueError(
-                "Argument `points` must be an even integer ≥ 2. "
+                "Argument `points` must be an integer ≥ 4, a multiple of 4. "
                 f"Received: points={points}"
             )
         self.points = points
@@ -51,22 +56,37 @@ class QuasiMonteCarlo(Head):
     def __call__(self, operation, logits):
         _check_axis(operation, logits)
         classes = logits.mean.shape[-1]
-        half = normal_points(self.points // 2, classes).T
-        half = ops.convert_to_tensor(half, logits.mean.dtype)
-        if logits.covariance is None:
-            deviations = ops.sqrt(logits.variance)[..., None] * half
+        if logits.covariance is not None and classes > self.points // 2:
+            axis, deviations = -1, self._of_inputs(logits)
         else:
-            deviations = ops.matmul(_cholesky(logits.covariance()), half)
-        deviations = ops.concatenate([deviations, -deviations], axis=-1)
-        samples = _softmax(logits.mean[..., None] + deviations)  # (…, classes, points)
-        mean = ops.mean(samples, axis=-1)
-        variance = ops.mean(ops.square(samples - mean[..., None]), axis=-1)
+            axis, deviations = -2, self._of_logits(logits)
+        points = -3 - axis  # the axis of the points
+        deviations = ops.concatenate([deviations, -deviations], axis=points)
+        samples = _softmax(ops.expand_dims(logits.mean, points) + deviations, axis)
+        mean = ops.mean(samples, axis=points, keepdims=True)
+        variance = ops.mean(ops.square(samples - mean), axis=points)
 
         def entropy():
-            each = categorical.entropy(ops.swapaxes(samples, -1, -2))
+            each = Categorical().entropy(ops.moveaxis(samples, axis, -1))
             return ops.mean(each, axis=-1)
 
-        return Moments(mean, variance, entropy=entropy)
+        return Moments(ops.squeeze(mean, points), variance, entropy=entropy)
+
+    def _of_logits(self, logits):
+        """Deviations of the logits: (…, classes, points / 2)."""
+        half = normal_points(self.points // 2, logits.mean.shape[-1]).T
+        half = ops.convert_to_tensor(half, logits.mean.dtype)
+        if logits.covariance is None:
+            return ops.sqrt(logits.variance)[..., None] * half
+        return ops.matmul(_cholesky(logits.covariance.matrix()), half)
+
+    def _of_inputs(self, logits):
+        """Those of random points of what the logits are computed from: (…, points / 4,
+        classes)."""
+        inputs = logits.covariance.kernel.shape[0]
+        half = np.random.default_rng(0).normal(size=(self.points // 4, inputs))
+        half = ops.convert_to_tensor(half, logits.mean.dtype)
+        return logits.covariance.deviations(half)
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -94,7 +114,7 @@ MEMBERS = {"quasi_monte_carlo": QuasiMonteCarlo, "mean_field": MeanField}
 
 def get(identifier):
     """A `Head` from a name, a config or a `Head`."""
-    return arguments.get(identifier, Head, MEMBERS)
+    return families.get(identifier, Head, MEMBERS)
 
 
 def normal_points(number, dimensions):
@@ -124,10 +144,10 @@ def _primes(number):
     return np.array(primes)
 
 
-def _softmax(logits):
-    """Over the last axis but one: `ops.softmax` would transpose, at half the speed."""
-    exponentials = ops.exp(logits - ops.max(logits, axis=-2, keepdims=True))
-    return exponentials / ops.sum(exponentials, axis=-2, keepdims=True)
+def _softmax(logits, axis):
+    """`ops.softmax` would transpose for any axis but the last, at half the speed."""
+    exponentials = ops.exp(logits - ops.max(logits, axis=axis, keepdims=True))
+    return exponentials / ops.sum(exponentials, axis=axis, keepdims=True)
 
 
 def _cholesky(covariance):
@@ -139,7 +159,7 @@ def _cholesky(covariance):
 
 def _check_axis(operation, logits):
     if getattr(operation, "axis", -1) not in (-1, len(logits.mean.shape) - 1):
-        raise ValueError(
+        raise UnsupportedError(
             f"Layer '{operation.name}' must be over the last axis, for moments. "
             f"Received: axis={operation.axis}"
         )

@@ -4,8 +4,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import keras
+from keras import ops
 
-@dataclasses.dataclass(frozen=True)
+from keras_variance import _keras
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Moments:
     """A random activation: the mean and the variance of each entry.
 
@@ -16,19 +21,59 @@ class Moments:
         mean, variance: Tensors of the activation's shape, of single precision at
             least. A variance of None stands for 0 everywhere: an activation that
             is known.
-        covariance: Function of no argument that returns the covariances over the
-            last axis, (…, n, n), or None where entries are independent.
+        covariance: A `linear.Covariance` over the last axis, or None where entries
+            are independent.
         entropy: Function of no argument that returns the expected entropy over the
             last axis, (…), in nats, or None where it isn't known.
-        source: Where the activation is a nondecreasing function of another, entry
+        source: If the activation is a nondecreasing function of another, entry
             by entry: (the function's rule, its operation, the other's `Moments`).
+        terms: If the activation is a sum of multiples of others plus a constant:
+            ((factor, `Moments`), …). Empty for a multiple of itself alone.
+        parts: If it is a concatenation over the last axis of values that have terms
+            in common: these.
+        origins: The noise that decides it, `dependence.Origin`s.
     """
 
     mean: Any
     variance: Any = None
-    covariance: Callable | None = None
+    covariance: Any = None
     entropy: Callable | None = None
     source: tuple | None = None
+    terms: tuple = ()
+    parts: tuple = ()
+    origins: frozenset = frozenset()
+
+    @classmethod
+    def of(cls, value):
+        """The moments of a value that is known, a tensor."""
+        value = ops.convert_to_tensor(value)
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        mask = _keras.get_mask(value)
+        value = ops.cast(value, keras.backend.result_type(dtype, "float32"))
+        return cls(_keras.set_mask(value, mask))
+
+    def known(self):
+        """These, with a variance that is a tensor."""
+        if self.variance is not None:
+            return self
+        return Moments(self.mean, ops.zeros_like(self.mean))
+
+    def from_(self, origins):
+        """These, decided by other noise."""
+        return dataclasses.replace(self, origins=frozenset(origins))
+
+    def map(self, function):
+        """These, with a function applied to mean, variance and expected entropy."""
+        variance, entropy = self.variance, self.entropy
+        return Moments(
+            function(self.mean),
+            None if variance is None else function(variance),
+            entropy=None if entropy is None else lambda: function(entropy()),
+        )
+
+
+class UnsupportedError(ValueError):
+    """Moments cannot go through an operation."""
 
 
 RULES = {}
@@ -65,22 +110,32 @@ def moment_rule(*operations):
 
 
 def find_rule(operation):
-    """The rule of a layer or an activation function; ValueError if it has none."""
+    """The rule of a layer or an activation function.
+
+    Raises:
+        UnsupportedError: If it has none.
+    """
     if operation in RULES:
         return RULES[operation]
     kind = type(operation)
     for base in kind.__mro__:
         if base in RULES and kind.call is base.call:
             return RULES[base]
-    name = getattr(operation, "name", None) or getattr(operation, "__name__", None)
-    raise ValueError(
+    name = name_of(operation)
+    raise UnsupportedError(
         f"'{name}' of class {kind.__module__}.{kind.__name__} has no rule for moments. "
         f"There are rules for {', '.join(supported())}. Use "
         "`keras_variance.mc_predict`, which takes any model, or write a rule: see "
-        f"`keras_variance.moments.moment_rule`. Received: {operation}"
+        f"`keras_variance.transforms.moments.moment_rule`. Received: {operation}"
     )
+
+
+def name_of(operation):
+    """The name of a layer or a function."""
+    return getattr(operation, "name", None) or getattr(operation, "__name__", None)
 
 
 def supported() -> list[str]:
     """Names of the layers and activation functions that have a rule."""
-    return sorted({operation.__name__ for operation in RULES})
+    names = {operation.__name__ for operation in RULES} - {_keras.set_mask.__name__}
+    return sorted(names)

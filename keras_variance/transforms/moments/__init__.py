@@ -3,8 +3,19 @@
 A rule a layer or activation function: `moment_rule` registers more.
 """
 
-from keras_variance.moments import activations, heads, linear, merging, pooling
-from keras_variance.moments.rules import Moments, find_rule, moment_rule, supported
+from keras_variance.transforms.moments import (
+    activations,
+    heads,
+    linear,
+    merging,
+    pooling,
+)
+from keras_variance.transforms.moments.rules import (
+    Moments,
+    find_rule,
+    moment_rule,
+    supported,
+)
 
 __all__ = [
     "Moments",

@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 import keras_variance as kv
-from keras_variance import operators
-from keras_variance.moments import Moments, find_rule, moment_rule, supported
+from keras_variance import _keras
+from keras_variance.transforms.moments import Moments, find_rule, moment_rule, supported
 from tests.layers import cases
 from tests.statistics import threshold
 
@@ -149,7 +149,7 @@ def test_layer(name, rng):
 
 def test_operator(rng):
     x, draws = gaussian(VECTOR, rng)
-    assert_has_moments(keras.ops.relu(draws), propagate(operators.Relu(), x), 0)
+    assert_has_moments(keras.ops.relu(draws), propagate(_keras.Relu(), x), 0)
 
 
 @pytest.mark.parametrize("name", MERGES)
@@ -279,7 +279,7 @@ def test_every_rule_is_tested():
     tested = {type(make()).__name__ for make, _, _ in LAYERS.values()}
     tested |= {make.__name__ for make in MERGES.values()} | set(ACTIVATIONS)
     tested |= {case.stock.__name__ for case in cases.CASES.values()}
-    tested.add(operators.Relu.__name__)
+    tested.add(_keras.Relu.__name__)
     # As the two- and three-dimensional ones
     alike = {name[:-2] for name in tested if name.endswith("D")}
     rules = kv.moments.rules.RULES

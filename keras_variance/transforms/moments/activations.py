@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import operators
+from keras_variance import _keras
 from keras_variance.distributions.posteriors import TINY
-from keras_variance.moments.rules import Moments, moment_rule
+from keras_variance.transforms.moments.rules import Moments, moment_rule
 
 activations = keras.activations
 layers = keras.layers
@@ -56,7 +56,7 @@ def normal_cdf(a):
     layers.ReLU,
     layers.LeakyReLU,
     layers.PReLU,
-    operators.Relu,
+    _keras.Relu,
     activations.relu,
     activations.leaky_relu,
 )
@@ -122,7 +122,7 @@ def logistic(mean, variance):
     return expected, ops.maximum(expected * (1 - expected) - slope, 0)
 
 
-@moment_rule(activations.sigmoid)
+@moment_rule(activations.sigmoid, _keras.Sigmoid)
 def sigmoid(operation, x):
     """As `logistic`."""
 

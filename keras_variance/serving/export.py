@@ -5,16 +5,18 @@ from pathlib import Path
 import keras
 from keras import ops, tree
 
-from keras_variance.inference.predict import MonteCarlo
-from keras_variance.moments import heads
-from keras_variance.random import BLOCK, derive
+from keras_variance import likelihoods
+from keras_variance.random import call_seeded, derive
 from keras_variance.serving import server
 from keras_variance.serving.interface import Interface
 from keras_variance.serving.server import SEEDED
 from keras_variance.serving.versions import Versions
-from keras_variance.transforms.draw import draw
-from keras_variance.transforms.moments import propagate_moments
-from keras_variance.transforms.rewrite import is_functional
+from keras_variance.transforms.draw import draw_layers
+from keras_variance.transforms.moments import heads
+from keras_variance.transforms.moments.propagate import propagate_moments
+from keras_variance.transforms.moments.rules import UnsupportedError
+from keras_variance.transforms.predictive import Predictive, of_samples
+from keras_variance.transforms.walk import is_functional
 
 
 def export(
@@ -22,7 +24,7 @@ def export(
     path,
     samples: int = 20,
     version: int | None = None,
-    from_logits: bool = False,
+    likelihood="auto",
     input_signature=None,
     frozen: bool = False,
     seed: int | None = None,
@@ -32,8 +34,8 @@ def export(
     """Write a SavedModel of the model's ensemble, `path/<version>/`.
 
     It needs TensorFlow alone. Its endpoints (signatures) take the model's inputs by
-    name and return `mean`, `variance`, `entropy` and `mutual_information` as
-    `Prediction` has them, the last two for probabilities only:
+    name and return `mean`, `variance`, `entropy` and `mutual_information` as in
+    `Prediction`, the last two for outputs with a likelihood only:
 
     - `serving_default`: of the ensemble, with fresh noise in each call.
     - `serving_seeded`: with another input, `seed`, an int64 scalar: the same seed
@@ -53,7 +55,7 @@ def export(
         path: A folder for the versions of this model; made if it is not there.
         samples: Integer ≥ 1, the number of samples, in memory at the same time.
         version: Integer ≥ 1. Defaults to the one after the highest.
-        from_logits: As for `mc_predict`.
+        likelihood: As for `mc_predict`.
         input_signature: `keras.InputSpec` or `tf.TensorSpec` objects in the structure
             of the model's inputs, with names. Defaults to the model's inputs;
             needed for a subclassed model.
@@ -94,18 +96,20 @@ def export(
     if warmup is not None:
         warmup = interface.rows("warmup", warmup)
         server.protos()
-    noisy = MonteCarlo(model, samples, from_logits, return_samples=True)
-    interface.learn(noisy(interface.example()), from_logits)
+    likelihood = likelihoods.resolve(model, likelihood)
+    options = {"likelihood": likelihood, "chunk_size": samples, "return_samples": True}
+    noisy = Predictive(model, samples, **options)
+    interface.learn(noisy(interface.example()), likelihood)
 
     def fresh(*inputs):
         # The state of a generator would be the same after each load, on each server
         noise = tf.raw_ops.NonDeterministicInts(shape=[2], dtype=tf.int64)
-        return _with_noise(noisy, interface.pack(inputs), noise)
+        return call_seeded(noisy, noise, interface.pack(inputs))
 
     def seeded(*arguments):
         *inputs, seed = arguments
         noise = tf.stack([seed, tf.zeros_like(seed)])
-        return _with_noise(noisy, interface.pack(inputs), noise)
+        return call_seeded(noisy, noise, interface.pack(inputs))
 
     def fixed(model):
         model(interface.example())  # builds it
@@ -113,16 +117,16 @@ def export(
 
     default = fresh
     if frozen:
-        default = fixed(MonteCarlo(model, samples, from_logits, True, seed, Draws))
+        default = fixed(Frozen(model, samples, seed, likelihood))
     # name: function, what is answered of its outputs
     endpoints = {
         "serving_default": (default, interface.statistics),
         SEEDED: (seeded, interface.statistics),
         "samples": (default, interface.samples),
     }
-    moments = _moments(model, from_logits, head)
+    moments = _moments(model, likelihood, head)
     if moments is not None:
-        endpoints["moments"] = fixed(moments), interface.nested_statistics
+        endpoints["moments"] = fixed(moments), interface.statistics
 
     archive = keras.export.ExportArchive()
     for name, (predict, answer) in endpoints.items():
@@ -143,41 +147,27 @@ def _composed(answer, predict):
     return lambda *inputs: answer(predict(*inputs))
 
 
-class Draws(keras.Model):
-    """As `transforms.ensemble`, of fixed samples of the weights."""
+class Frozen(keras.Model):
+    """As `transforms.predictive`, of fixed samples of the weights."""
 
-    def __init__(self, model, samples, seed=None):
+    def __init__(self, model, samples, seed, likelihood):
         super().__init__(name=model.name)
-        self.members = [draw(model, derive(seed, k)) for k in range(samples)]
+        # What is not drawn is shared, and in the file once
+        self.members = [draw_layers(model, derive(seed, k)) for k in range(samples)]
+        self.likelihood = likelihood
 
     def call(self, inputs):
         each = [member(inputs) for member in self.members]
-        return tree.map_structure(lambda *xs: ops.stack(xs, axis=1), *each)
+        samples = tree.map_structure(lambda *xs: ops.stack(xs, axis=1), *each)
+        return of_samples(samples, self.likelihood)
 
 
-def _moments(model, from_logits, head):
-    """The model of the endpoint `moments`; None if there is none."""
+def _moments(model, likelihood, head):
+    """The model of the endpoint `moments`; None if a layer of the source has no rule,
+    or there is no source to inspect."""
     if not is_functional(model):
         return None
     try:
-        return propagate_moments(model, from_logits, head, statistics=True)
-    except ValueError:  # a layer has no rule
+        return propagate_moments(model, likelihood, head, statistics=True)
+    except UnsupportedError:
         return None
-
-
-def _with_noise(model, inputs, noise):
-    """What a model returns, its generators started from `noise`, two integers."""
-    import tensorflow as tf
-
-    states = [each for each in model.variables if each.name == "seed_generator_state"]
-    starts = tf.random.stateless_uniform(
-        (len(states), 2), noise, maxval=2**31 - 1, dtype=tf.int32
-    )
-
-    def started(state, start):
-        more = [BLOCK][: state.shape[0] - 2]  # a stock generator has no increment
-        return tf.concat([tf.cast(start, state.dtype), tf.cast(more, state.dtype)], 0)
-
-    mapping = [(state, started(state, starts[k])) for k, state in enumerate(states)]
-    with keras.StatelessScope(mapping):
-        return model(inputs)

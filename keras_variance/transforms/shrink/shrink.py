@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from keras import tree
 
-from keras_variance.transforms.rewrite import functional, new_inputs, rewrite, walk
-from keras_variance.transforms.shrink_steps import Linear, Signal, make_step
+from keras_variance.transforms.shrink.steps import Linear, Signal, make_step
+from keras_variance.transforms.walk import functional, rebuild, walk
 
 
 def shrink(model):
@@ -22,10 +22,12 @@ def shrink(model):
         model: A built Sequential or Functional model.
 
     Returns:
-        A Functional model. Layers that got smaller are copies, others are shared.
+        A model with the same nesting and names. Layers that got smaller are copies,
+        others are shared.
 
     Raises:
-        ValueError: If the model can't be seen into, or is not built.
+        ValueError: If the model cannot be inspected, is not built, or has a quantized
+            layer.
 
     Example:
 
@@ -38,12 +40,8 @@ def shrink(model):
     >>> shrink(model).layers[1].units
     5
     """
-    steps = iter(_plan(model))
-
-    def call(operation, *args, **kwargs):
-        return next(steps).make()(*args, **kwargs)
-
-    return rewrite(model, call, enter=_always)
+    steps = {id(step.operation): step for step in _plan(model)}
+    return rebuild(model, lambda layer: steps[id(layer)].make())
 
 
 class ShrunkLayer(NamedTuple):
@@ -96,27 +94,21 @@ def shrink_report(model) -> ShrinkReport:
     return ShrinkReport(tuple(rows))
 
 
-def _always(model):
-    return True
-
-
 def _plan(model):
     """What the calls of the model's operations become, in their order: a list."""
     source = functional(model)
-    inputs = tree.map_structure(Signal, new_inputs(source))
+    inputs = tree.map_structure(Signal, source.input)
     signals, calls = tree.flatten(inputs), []
 
-    def call(operation, *args, **kwargs):
-        def tensor(value):
-            return value.tensor if isinstance(value, Signal) else value
-
-        tensors, options = tree.map_structure(tensor, (args, kwargs))
-        outputs = tree.map_structure(Signal, operation(*tensors, **options))
-        calls.append((operation, (args, kwargs), tree.flatten(outputs)))
-        signals.extend(tree.flatten(outputs))
+    def call(node, args, kwargs):
+        # Without what a nested model was called with, as `training`
+        kwargs = {k: v for k, v in kwargs.items() if k in node.arguments.kwargs}
+        outputs = [Signal(x) for x in node.outputs]
+        calls.append((node.operation, (args, kwargs), outputs))
+        signals.extend(outputs)
         return outputs
 
-    outputs = tree.flatten(walk(source, inputs, call, _always))
+    outputs = tree.flatten(walk(source, inputs, call))
     times = Counter(id(operation) for operation, _, _ in calls)
     steps = [make_step(*each, shared=times[id(each[0])] > 1) for each in calls]
     for step in steps:

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_variance import operators
-from keras_variance.layers import VARIANCE_LAYERS, VarianceLayer
+from keras_variance import _keras
+from keras_variance.layers import VARIANCE_LAYERS, VarianceLayer, effective_kernel
 
 layers = keras.layers
 
@@ -93,7 +93,7 @@ class BatchNorm(Channelwise):
         smaller = type(layer).from_config(layer.get_config())
         smaller.build((*result.tensor.shape[:-1], int(result.keep.sum())))
         for new, old in zip(smaller.weights, layer.weights, strict=True):
-            new.assign(np.asarray(old)[result.keep])
+            new.assign(ops.convert_to_numpy(old)[result.keep])
         return smaller
 
 
@@ -131,16 +131,15 @@ class Linear(Whole):
 
     def __init__(self, operation, arguments, results):
         super().__init__(operation, arguments, results)
-        self.input_axis, self.unit_axis = -2, -1
-        if isinstance(operation, layers.Conv2DTranspose):
-            self.input_axis, self.unit_axis = -1, -2
+        kind = VARIANCE_LAYERS.get(type(operation), type(operation))
+        self.input_axis, (self.unit_axis,) = kind.input_axis, kind.unit_axes
         (self.source,), (self.result,) = self.sources, results
         if isinstance(operation, VarianceLayer):
             scale = self._matrix(operation.kernel_scale)
             mean = operation.kernel_mean
             mean = np.zeros_like(scale) if mean is None else self._matrix(mean)
         else:
-            mean = self._matrix(operation.kernel)
+            mean = self._matrix(effective_kernel(operation))
             scale = np.zeros_like(mean)
         # (…, inputs, units) to (inputs, units)
         self.reads = ((mean != 0) | (scale != 0)).any(axis=0)
@@ -203,6 +202,8 @@ class Linear(Whole):
         config[size] = int(units.sum())
         if config.get("pruned"):  # and something pruned is left
             config["pruned"] = not self._part(layer.mask).all()
+        for name in ("lora_rank", "lora_alpha"):
+            config.pop(name, None)
         config["use_bias"] = layer.bias is not None or bool(offset.any())
         smaller = type(layer).from_config(config)
         smaller.build((*self.source.tensor.shape[:-1], int(inputs.sum())))
@@ -210,7 +211,7 @@ class Linear(Whole):
             offset = offset + ops.convert_to_numpy(layer.bias)[units]
         if smaller.bias is not None:
             smaller.bias.assign(offset)
-        smaller.kernel.assign(self._part(layer.kernel))
+        smaller.kernel.assign(self._part(effective_kernel(layer)))
         for name in ("phi", "mask"):
             if getattr(smaller, name, None) is not None:
                 getattr(smaller, name).assign(self._part(getattr(layer, name)))
@@ -267,12 +268,12 @@ CHANNELWISE = (
     layers.Average,
     layers.Maximum,
     layers.Minimum,
-    operators.Add,
-    operators.Subtract,
-    operators.Multiply,
-    operators.Maximum,
-    operators.Minimum,
-    operators.Relu,
+    _keras.Add,
+    _keras.Subtract,
+    _keras.Multiply,
+    _keras.Maximum,
+    _keras.Minimum,
+    _keras.Relu,
 )
 LINEAR = (
     *(set(VARIANCE_LAYERS) - {layers.DepthwiseConv2D}),

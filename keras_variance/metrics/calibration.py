@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_variance import arguments
+from keras_variance import families
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -52,7 +52,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self, bins: int = 15, from_logits: bool = False, name="ece", dtype=None
     ):
         super().__init__(name=name, dtype=dtype)
-        self.bins = arguments.number("bins", bins, minimum=1)
+        self.bins = families.number("bins", bins, minimum=1)
         if not isinstance(self.bins, int):
             raise ValueError(
                 f"Argument `bins` must be a positive integer. Received: bins={bins!r}"

@@ -1,7 +1,8 @@
-"""Arguments of layers: numbers, and members of the four families."""
+"""Members of the five families, and checks of numbers."""
 
 import math
 import numbers
+import random
 
 import keras
 import numpy as np
@@ -70,3 +71,29 @@ def number(name: str, value, *, minimum=-math.inf, above=-math.inf):
     raise ValueError(
         f"Argument `{name}` must be a finite number{bound}. Received: {name}={value!r}"
     )
+
+
+def integer(name: str, value, *, minimum=-math.inf) -> int:
+    """`value` as a Python integer.
+
+    Raises:
+        ValueError: If it is no integer, or below `minimum`.
+    """
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if is_integer and value >= minimum:
+        return int(value)
+    bound = f" ≥ {minimum}" if minimum > -math.inf else ""
+    raise ValueError(
+        f"Argument `{name}` must be an integer{bound}. Received: {name}={value!r}"
+    )
+
+
+def seed(value: int | None) -> int:
+    """A seed, which a random one stands for if it is None.
+
+    Raises:
+        ValueError: If it is no integer.
+    """
+    if value is None:
+        return random.randrange(2**31)
+    return integer("seed", value)

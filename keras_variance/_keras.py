@@ -1,0 +1,145 @@
+"""Every name of Keras that is not public and that this package uses.
+
+Each stands here with the reason; `tests/test_keras.py` has a test for each, which
+fails with a Keras that has changed it.
+"""
+
+import keras
+from keras import tree
+from keras.src import backend
+
+# Operators of tensors in Functional models, such as `x + y` and `ops.relu(x)`, for
+# the rules of moments and of `shrink`. They have no public names.
+from keras.src.models.functional import Functional
+from keras.src.ops.nn import Relu, Sigmoid, Softmax
+from keras.src.ops.numpy import Add, Maximum, Minimum, Multiply, Subtract
+
+__all__ = [
+    "Add",
+    "Functional",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Relu",
+    "Sigmoid",
+    "Softmax",
+    "Subtract",
+]
+
+
+class OwnLosses:
+    """A layer whose `own_loss()` is among its losses: before a stock layer in the MRO.
+
+    Keras asks each layer for its losses once, when a model's `losses` are read,
+    outside of the loops and of the rematerialization in which the layer may have
+    been called. `add_loss` would run inside of these. A regularizer of a variable is
+    asked at the right time too, but not if that variable is frozen.
+    """
+
+    def own_loss(self):
+        """A scalar tensor, or None."""
+        return None
+
+    def _get_own_losses(self):
+        loss = self.own_loss()
+        return super()._get_own_losses() + ([] if loss is None else [loss])
+
+
+# A Keras without the hook would train without the loss, in silence: fail here.
+_HOOK = keras.Layer._get_own_losses
+
+
+def is_functional(model) -> bool:
+    """Whether a model is a graph of operations, and is called as one.
+
+    `Functional` has no public name. A subclass with a `call` of its own does
+    something else than its graph says.
+    """
+    kinds = (Functional, keras.Sequential)
+    return any(isinstance(model, k) and type(model).call is k.call for k in kinds)
+
+
+def graph(model):
+    """The Functional form of a Functional or Sequential model, which keeps its own
+    under a private name; None if it is not built."""
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def nodes(model):
+    """The calls of a Functional model's operations, in the order in which Keras runs
+    them; `keras.models.clone_model` walks only tensors through a nested model."""
+    by_depth = model._nodes_by_depth
+    for depth in sorted(by_depth, reverse=True):
+        for node in by_depth[depth]:
+            if node.operation and not node.is_input:
+                yield node
+
+
+def node_of(tensor):
+    """The call that made a symbolic tensor, or None: of an input."""
+    history = tensor._keras_history
+    node = history.operation._inbound_nodes[history.node_index]
+    return None if node.is_input else node
+
+
+def accepted(operation, context):
+    """Those of the arguments `context` that a model passes on to an operation's call,
+    such as `training`: as `Functional.call` selects them."""
+    names = getattr(operation, "_call_context_args", ())
+    return {k: v for k, v in context.items() if k in names and v is not None}
+
+
+def standardized(model, inputs):
+    """A flat list of the inputs of a Functional model, as its `call` has them: in
+    order, of its dtypes and ranks."""
+    return model._standardize_inputs(inputs)
+
+
+def get_mask(x):
+    """The mask that Keras has put on a tensor, or None: masks are attributes."""
+    return tree.map_structure(backend.get_keras_mask, x)
+
+
+def set_mask(x, mask=None):
+    """Put a mask on a tensor."""
+    if mask is not None:
+        backend.set_keras_mask(x, mask)
+    return x
+
+
+def sublayers(layer):
+    """The layers directly inside of a layer. Keras's public walk is for models, and
+    does not keep the order of what is inside of layers that are no models."""
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
+def seed_generators(layer):
+    """The generators of a layer and of those inside of it; no public list exists."""
+    found = {}
+    for each in layer._flatten_layers():
+        for generator in each._seed_generators:
+            found[id(generator)] = generator
+    return list(found.values())
+
+
+def trace(function, *inputs):
+    """Run a function on symbolic inputs without a trace left in a graph, so that the
+    errors of a `call` are raised as they are: `Layer.__call__` rewrites them."""
+    return backend.compute_output_spec(function, *inputs)
+
+
+def unlock(layer):
+    """Let a built layer take more weights; Keras does the same for LoRA weights."""
+    layer._tracker.unlock()
+
+
+def lock(layer):
+    layer._tracker.lock()
+
+
+def constant(variable):
+    """A variable, for use in a constraint; on JAX its value, as a train step there
+    can't read a variable that it is not given."""
+    if keras.backend.backend() == "jax":
+        return keras.ops.convert_to_numpy(variable)
+    return variable

@@ -1,0 +1,91 @@
+"""`sparsity_curve`: quality by how much of a model is pruned."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_variance.inference.data import check_examples, labelled, resolve_labelled
+from keras_variance.inference.predict import mc_predict
+from keras_variance.pruning import check_sparsity, prune
+from keras_variance.transforms.walk import check_functional
+
+
+class Point(NamedTuple):
+    """A point of a `sparsity_curve`.
+
+    Attributes:
+        sparsity: The share of weights that are 0.
+        accuracy: Of the ensemble, from 0 to 1.
+        nll: Its negative log-likelihood, in nats per label.
+    """
+
+    sparsity: float
+    accuracy: float
+    nll: float
+
+
+def sparsity_curve(
+    model,
+    x,
+    y,
+    sparsities=(0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99),
+    samples: int = 20,
+    batch_size: int = 32,
+    likelihood="auto",
+    seed: int | None = None,
+    **kwargs,
+) -> list[Point]:
+    """Quality of a classifier's ensemble by how much of it is pruned.
+
+    Args:
+        model: A built Sequential or Functional model with variance layers. A copy
+            is pruned, without further training.
+        x: Arrays, (examples, …), in the structure of the model's inputs.
+        y: Labels, of the one output that has a likelihood.
+        sparsities: Floats from 0 to below 1.
+        samples, batch_size, likelihood, seed: As for `mc_predict`.
+        **kwargs: Further arguments of `prune`: `by`, `granularity`, `layers` (by
+            path).
+
+    Returns:
+        A list with a `Point` for each sparsity, in ascending order.
+
+    Raises:
+        ValueError: As `prune`, or if not one output has a likelihood.
+    """
+    check_examples(x, y)
+    for value in sparsities:
+        check_sparsity("sparsities", value)
+    check_functional(model)
+    likelihood = resolve_labelled(model, likelihood)
+    if sum(each is not None for each in tree.flatten(likelihood)) > 1:
+        raise ValueError(
+            "Argument `likelihood` must be None for all of the model's outputs but "
+            f"one. Received: likelihood={likelihood}"
+        )
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    points = []
+    for value in sorted(sparsities):
+        report = prune(copy, value, **kwargs)
+        prediction = mc_predict(
+            copy, x, samples, batch_size, likelihood, seed=seed, verbose=0
+        )
+        means = [each.mean for each in _flat(prediction)]
+        ((_, each, labels, p),) = labelled(likelihood, y, means)
+        nll = -np.mean(each.log_likelihood(labels, p))
+        accuracy = each.accuracy(labels, p)
+        points.append(Point(report.total.sparsity, accuracy, float(nll)))
+    return points
+
+
+def _flat(predictions):
+    """The `Prediction`s of a model's outputs, in a list."""
+    if hasattr(predictions, "mean"):
+        return [predictions]
+    values = predictions
+    if isinstance(values, dict):
+        values = [values[key] for key in sorted(values)]
+    return [x for each in values for x in _flat(each)]

@@ -1,0 +1,86 @@
+"""Layers of a model by path: names are unique only within one model."""
+
+import keras
+
+from keras_variance import _keras
+from keras_variance.layers.base import VarianceLayer
+
+
+def variance_layers(model) -> list[VarianceLayer]:
+    """The variance layers of a model (or layer), nested ones too, each once, in the
+    order in which they were added."""
+    return [x for x in layer_paths(model).values() if isinstance(x, VarianceLayer)]
+
+
+def layer_paths(model) -> dict[str, keras.Layer]:
+    """All layers inside of a model, with itself under the empty path.
+
+    Returns:
+        A dict from paths, such as `"encoder/dense"`, to layers, each layer once.
+        Layers of one name in one place are told apart by a number.
+    """
+    paths, seen = {}, set()
+
+    def visit(layer, path):
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        unique, number = path, 1
+        while unique in paths:
+            unique, number = f"{path}#{number}", number + 1
+        paths[unique] = layer
+        for each in _keras.sublayers(layer):
+            visit(each, f"{unique}/{each.name}" if unique else each.name)
+
+    visit(model, "")
+    return paths
+
+
+def choose(layers, candidates: dict[str, keras.Layer]) -> list[keras.Layer]:
+    """Some of a model's layers.
+
+    Args:
+        layers: Layers, paths, or names that only one of the candidates has; None for
+            all candidates.
+        candidates: Paths and layers to choose from.
+
+    Raises:
+        ValueError: If there are none, or some are not among the candidates.
+    """
+    known = list(candidates)
+    if layers is None:
+        chosen = list(candidates.values())
+    else:
+        layers = list(layers) if isinstance(layers, list | tuple | set) else [layers]
+        chosen = [_choose_one(each, candidates) for each in layers]
+    if not chosen or None in chosen:
+        wrong = [x for x, found in zip(layers or [], chosen, strict=False) if not found]
+        raise ValueError(
+            f"Argument `layers` must be some of this model's {known}, by path, or by a "
+            f"name that only one has. Received: layers={wrong or layers}"
+        )
+    return chosen
+
+
+def _choose_one(wanted, candidates):
+    """The layer, or the one with that path or name; None if there is not just one."""
+    if isinstance(wanted, str):
+        named = [layer for layer in candidates.values() if layer.name == wanted]
+        return candidates.get(wanted, named[0] if len(named) == 1 else None)
+    return next((layer for layer in candidates.values() if layer is wanted), None)
+
+
+def find_variance_layers(model, layers=None) -> list[VarianceLayer]:
+    """The variance layers of a model, or some of them.
+
+    Raises:
+        ValueError: If the model has none, or `layers` are not among them.
+    """
+    paths = layer_paths(model) if isinstance(model, keras.Layer) else {}
+    paths = {k: v for k, v in paths.items() if isinstance(v, VarianceLayer)}
+    if not isinstance(model, keras.Model) or not paths:
+        raise ValueError(
+            "Expected a Keras model with variance layers (see "
+            f"`keras_variance.transforms.from_deterministic`). Received: model={model}"
+        )
+    return choose(layers, paths)

@@ -1,0 +1,241 @@
+"""Rules of layers that are linear in their input."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from keras_variance import _keras
+from keras_variance.distributions.posteriors import TINY
+from keras_variance.layers import (
+    VARIANCE_LAYERS,
+    VarianceLayer,
+    add_bias,
+    effective_kernel,
+)
+from keras_variance.transforms.moments.rules import Moments, moment_rule
+
+layers = keras.layers
+
+
+@moment_rule(VarianceLayer)
+def variance_layer(layer, x):
+    """As `linear_moments`, for the layer's random kernel.
+
+    The outputs of a layer with mean-zero weights are uncorrelated. As drawn by
+    local reparameterization and moment matching, those of a known input are
+    independent, over positions too; other estimators share weights between
+    positions, which is ignored.
+    """
+    return linear_moments(layer, layer.linear, layer.kernel_mean, layer.kernel_scale, x)
+
+
+@moment_rule(*VARIANCE_LAYERS)
+def stock_layer(layer, x):
+    """As `linear_moments`, for a kernel that is known."""
+    linear = VARIANCE_LAYERS[_base(layer)].linear
+
+    def apply(inputs, kernel):
+        return linear(layer, inputs, kernel)
+
+    kernel = ops.cast(effective_kernel(layer), x.mean.dtype)
+    return linear_moments(layer, apply, kernel, None, x)
+
+
+def linear_moments(layer, linear, mean, scale, x):
+    """Moments of y = linear(x, w) + b, with w and x random and independent.
+
+        E[y] = linear(E[x], E[w]) + b
+        Var[y] = linear(Var[x], E[w]² + Var[w]) + linear(E[x]², Var[w])
+
+    Args:
+        layer: The layer, for its bias.
+        linear: Function of (inputs, kernel).
+        mean, scale: Means and standard deviations of the weights; None stands for 0.
+        x: The input's `Moments`.
+
+    Reference: Kingma et al., Variational Dropout and the Local Reparameterization
+    Trick (https://arxiv.org/abs/1506.02557), equation 6 (known inputs); Wang &
+    Manning, Fast dropout training (ICML 2013).
+    """
+    variances = []
+    if mean is not None and x.variance is not None:
+        variances.append(_known_kernel(layer, linear, mean, x))
+    if scale is not None:
+        second = ops.square(x.mean)
+        second = second if x.variance is None else second + x.variance
+        variances.append(linear(second, ops.square(scale)))
+    variance = sum(variances[1:], variances[0])
+    expected = ops.zeros_like(variance) if mean is None else linear(x.mean, mean)
+    covariance = None
+    if isinstance(layer, layers.Dense) and mean is not None and x.variance is not None:
+        covariance = Covariance(mean, x.variance, variance)
+    return Moments(add_bias(layer, expected), variance, covariance)
+
+
+def _known_kernel(layer, linear, kernel, x):
+    """linear(Var[x], w²) for a known kernel w.
+
+    Of a concatenation of multiples aₚ r of one value r with itself, the part of r is
+    linear(Var[r], (Σ aₚ wₚ)²), with wₚ what the layer reads part p with.
+    """
+    if not can_fold(layer, x):
+        return linear(x.variance, ops.square(kernel))
+    axis = VARIANCE_LAYERS[_base(layer)].input_axis
+    folded, start = {}, 0
+    for part in x.parts:
+        size = part.mean.shape[-1]
+        index = [slice(None)] * len(kernel.shape)
+        index[axis] = slice(start, start + size)
+        start += size
+        for factor, root in part.terms or ((1.0, part),):
+            factor = ops.convert_to_tensor(factor, kernel.dtype)
+            shape = [1] * len(kernel.shape)
+            shape[axis] = -1
+            weights = kernel[tuple(index)] * ops.reshape(factor, shape)
+            _, before = folded.get(id(root), (root, 0.0))
+            folded[id(root)] = root, before + weights
+    parts = [linear(r.variance, ops.square(w)) for r, w in folded.values()]
+    return sum(parts[1:], parts[0])
+
+
+def can_fold(layer, x):
+    """Whether a layer's kernel can be folded over the parts of its input."""
+    if not x.parts or getattr(layer, "groups", 1) != 1:
+        return False
+    base = next((b for b in type(layer).__mro__ if b in VARIANCE_LAYERS), None)
+    return base is not None and VARIANCE_LAYERS[base].input_axis is not None
+
+
+class Covariance(NamedTuple):
+    """Of the outputs of a dense layer with independent inputs.
+
+        Cov[yᵢ, yⱼ] = Σₖ E[wₖᵢ] E[wₖⱼ] Var[xₖ] for i ≠ j, Var[yᵢ] for i = j
+
+    Attributes:
+        kernel: E[w], (inputs, units).
+        input_variance: Var[x], (…, inputs).
+        variance: Var[y], (…, units).
+    """
+
+    kernel: Any
+    input_variance: Any
+    variance: Any
+
+    def matrix(self):
+        """(…, units, units); of the order of inputs · units² numbers in between."""
+        inputs, units = self.kernel.shape
+        products = self.kernel[:, :, None] * self.kernel[:, None, :]
+        products = ops.reshape(products, (inputs, units**2))
+        covariance = ops.matmul(self.input_variance, products)
+        shape = (*ops.shape(self.input_variance)[:-1], units, units)
+        diagonal = ops.eye(units, dtype=covariance.dtype)
+        covariance = ops.reshape(covariance, shape) * (1 - diagonal)
+        return covariance + self.variance[..., None] * diagonal
+
+    def deviations(self, points):
+        """Deviations of y at points z, (points, inputs), of standard normal inputs.
+
+        Σₖ E[wₖᵢ] √Var[xₖ] zₖ, scaled so that those of each output have the right
+        variance: (…, points, units).
+        """
+        stddev = ops.sqrt(self.input_variance)[..., None, :]
+        deviations = ops.matmul(stddev * points, self.kernel)
+        square = ops.mean(ops.square(deviations), axis=-2, keepdims=True)
+        ratio = self.variance[..., None, :] / ops.maximum(square, TINY)
+        return deviations * ops.sqrt(ratio)
+
+
+def _base(layer):
+    return next(base for base in type(layer).__mro__ if base in VARIANCE_LAYERS)
+
+
+def affine(x, scale, shift):
+    """Moments of scale · x + shift."""
+    variance = x.variance * ops.square(scale)
+    terms = tuple((factor * scale, root) for factor, root in x.terms or ((1.0, x),))
+    return Moments(x.mean * scale + shift, variance, terms=terms)
+
+
+@moment_rule(layers.BatchNormalization)
+def batch_normalization(layer, x):
+    """`affine`, with the moving statistics, as in inference."""
+    shape = [1] * len(x.mean.shape)
+    shape[layer.axis] = -1
+
+    def channels(weight, default):
+        return default if weight is None else ops.reshape(weight, shape)
+
+    mean, variance = channels(layer.moving_mean, 0), channels(layer.moving_variance, 1)
+    scale = ops.rsqrt(variance + layer.epsilon) * channels(layer.gamma, 1)
+    return affine(x, scale, channels(layer.beta, 0) - mean * scale)
+
+
+@moment_rule(layers.Rescaling)
+def rescaling(layer, x):
+    """`affine`."""
+    return affine(x, layer.scale, layer.offset)
+
+
+@moment_rule(
+    layers.Activation,
+    layers.ActivityRegularization,
+    layers.AlphaDropout,
+    layers.Dropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.Identity,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+    keras.activations.linear,
+)
+def identity(operation, x):
+    """What leaves its input as it is, in inference."""
+    return x
+
+
+@moment_rule(_keras.set_mask)
+def masked(operation, xs):
+    """The first of two; the second is a mask."""
+    x, mask = xs
+    _keras.set_mask(x.mean, mask.mean)
+    return x
+
+
+# Of which `dropout_noise` knows the moments
+DROPOUTS = (
+    layers.Dropout,
+    layers.GaussianDropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+)
+
+
+def dropout_noise(layer, x):
+    """Moments of x ∘ ε, with E[ε] = 1 and Var[ε] = r / (1 − r), r the layer's rate.
+
+    Reference: Srivastava et al., Dropout (JMLR 15, 2014), section 10.
+    """
+    noise = layer.rate / (1 - layer.rate)
+    square = noise * ops.square(x.mean)
+    if x.variance is None:
+        return Moments(x.mean, square)
+    return Moments(x.mean, (1 + noise) * x.variance + square)
+
+
+@moment_rule(
+    layers.Cropping1D,
+    layers.Cropping2D,
+    layers.Cropping3D,
+    layers.Flatten,
+    layers.Permute,
+    layers.Reshape,
+    layers.ZeroPadding1D,
+    layers.ZeroPadding2D,
+    layers.ZeroPadding3D,
+)
+def rearrangement(layer, x):
+    """What moves entries, or adds zeros."""
+    return Moments(layer.call(x.mean), layer.call(x.variance))

@@ -1,0 +1,263 @@
+"""`propagate_moments`: the predictive distribution in one pass, without a sample."""
+
+import inspect
+
+import keras
+from keras import tree
+
+from keras_variance import _keras, likelihoods
+from keras_variance.layers import find_variance_layers, variance_layers
+from keras_variance.transforms.moments import dependence, heads, linear
+from keras_variance.transforms.moments.rules import Moments, UnsupportedError, find_rule
+from keras_variance.transforms.walk import (
+    Interpreter,
+    Known,
+    check_functional,
+    functional,
+    partial,
+)
+
+
+def propagate_moments(
+    model: keras.Model,
+    likelihood="auto",
+    head="quasi_monte_carlo",
+    dropout: bool = False,
+    statistics: bool = False,
+) -> keras.Model:
+    """A model that carries mean and variance of activations in place of samples.
+
+    What comes before the first random layer runs as it is. From there on each layer's
+    rule (see `keras_variance.moments`) gives the moments of its output from those of
+    its input, which is taken as independent and Gaussian; a softmax, the head, turns
+    Gaussian logits into average probabilities. Deterministic: the limit of `ensemble`
+    for many samples, but for those two assumptions. After a variance layer with a
+    known input they are exact up to the next linear layer. After several such layers
+    they are not: units that share random inputs are dependent, which is ignored, and
+    the mutual information comes out too low.
+
+    Branches of one random value that meet again are dependent too. Sums, differences
+    and concatenations of multiples of one value are exact. In other sums and
+    concatenations the mean is right and the covariance ignored, which can make the
+    variance wrong by a factor of two: a `DependenceWarning` names the layers. Products
+    and maxima of dependent values have another mean: they are refused.
+
+    Args:
+        model: A built Sequential or Functional model with variance layers, or with
+            `dropout`.
+        likelihood: What outputs mean: `"auto"`, a name, a
+            `keras_variance.likelihoods.Likelihood`, None, or one for each output, as
+            for `mc_predict`. Logits are turned into probabilities by the head, or by
+            a sigmoid.
+        head: How the softmax of Gaussian logits is averaged, here and in the model:
+            `"quasi_monte_carlo"`, over fixed points, with the logits' covariance,
+            `"mean_field"`, or a `heads.Head`.
+        dropout: Whether dropout layers are noise too, as in training, or do
+            nothing.
+        statistics: Whether each output is a dict of `mean`, `variance` and, of
+            probabilities, `expected_entropy` (in nats).
+
+    Returns:
+        A Keras model with the same inputs, weights and losses, whose outputs are
+        means (of probabilities: the predictive distribution), in single precision.
+
+    Raises:
+        ValueError: If nothing in the model is random, or it cannot be inspected, or
+            a layer after a random one has no rule, reads a mask, or multiplies
+            dependent values.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_variance import VarianceDense
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), VarianceDense(8, "relu"), keras.layers.Dense(3)]
+    ... )
+    >>> moments = propagate_moments(model, likelihood="categorical")
+    >>> p = moments.predict(np.ones((2, 4)), verbose=0)
+    >>> bool(np.allclose(p.sum(axis=-1), 1))
+    True
+
+    Reference: Wang & Manning, Fast dropout training (ICML 2013); Variance Networks
+    (https://arxiv.org/abs/1803.03764): test-time averaging.
+    """
+    if not dropout:
+        find_variance_layers(model)
+    likelihood = likelihoods.resolve(model, likelihood)
+    result = MomentPropagation(model, likelihood, head, dropout, statistics)
+    result.check()
+    return result.as_model()
+
+
+@keras.saving.register_keras_serializable("keras_variance")
+class MomentPropagation(Interpreter):
+    """A model, walked with `Moments`: the one layer of `propagate_moments`."""
+
+    def __init__(
+        self,
+        model,
+        likelihood=None,
+        head="quasi_monte_carlo",
+        dropout=False,
+        statistics=False,
+        **kwargs,
+    ):
+        check_functional(model)
+        super().__init__(model, **kwargs)
+        self.likelihood = likelihood
+        self.head = heads.get(head)
+        self.dropout = dropout
+        self.statistics = statistics
+
+    def call(self, inputs, training=None, mask=None):
+        inputs = self.standardized(inputs, mask)
+        program = partial(self.model, inputs, self.is_source, training)
+
+        def call(step, args, kwargs):
+            args, kwargs = tree.map_structure(_moments, (args, kwargs))
+            return propagate(step.operation, args, kwargs, self.head, step.is_source)
+
+        outputs = map(_moments, program.run(call))
+        each = likelihoods.for_outputs(self.likelihood, program.outputs)
+        outputs = [
+            self._finish(x, likelihood)
+            for x, likelihood in zip(outputs, each, strict=True)
+        ]
+        structure = program.outputs
+        return tree.pack_sequence_as(structure, outputs)
+
+    def is_source(self, operation, kwargs):
+        if isinstance(operation, linear.DROPOUTS):
+            return bool(self.dropout or kwargs.get("training"))
+        return isinstance(operation, keras.Layer) and bool(variance_layers(operation))
+
+    def check(self):
+        """Raise the errors of `call` as they are; Keras rewrites those of a layer."""
+        _keras.trace(self.call, functional(self.model).input)
+
+    def _finish(self, x, likelihood):
+        x = predictions(x, likelihood, self.head)
+        if not self.statistics:
+            return x.mean
+        statistics = {"mean": x.mean, "variance": x.known().variance}
+        if likelihood is not None:
+            statistics["expected_entropy"] = expected_entropy(x, likelihood)
+        return statistics
+
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        specs = self.model.compute_output_spec(inputs)
+        each = likelihoods.for_outputs(self.likelihood, specs)
+        flat = [
+            statistics_spec(spec, likelihood) if self.statistics else _float(spec)
+            for spec, likelihood in zip(tree.flatten(specs), each, strict=True)
+        ]
+        return tree.pack_sequence_as(specs, flat)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        config = {
+            "likelihood": serialize(self.likelihood),
+            "head": serialize(self.head),
+            "dropout": self.dropout,
+            "statistics": self.statistics,
+        }
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config):
+        likelihood = keras.saving.deserialize_keras_object(config["likelihood"])
+        return super().from_config({**config, "likelihood": likelihood})
+
+
+def _float(spec):
+    dtype = keras.backend.result_type(spec.dtype, "float32")
+    return keras.KerasTensor(spec.shape, dtype)
+
+
+def statistics_spec(spec, likelihood, samples=None):
+    """Symbolic statistics of an output: `mean`, `variance`, and so on."""
+    batch, *rest = spec.shape
+    shapes = {"mean": spec.shape, "variance": spec.shape}
+    if likelihood is not None:
+        shapes["expected_entropy"] = (batch, *rest[:-1])
+    if samples is not None:
+        shapes["samples"] = (batch, samples, *rest)
+    dtype = _float(spec).dtype
+    # Keras tells outputs apart by identity
+    return {name: keras.KerasTensor(shape, dtype) for name, shape in shapes.items()}
+
+
+def propagate(operation, args, kwargs, head, is_source=False):
+    """The moments of `operation(*args, **kwargs)`, by its rule.
+
+    Args:
+        operation: A layer, an operator or a function.
+        args, kwargs: Of its call, with `Moments` for values of the model's graph.
+        head: The rule of a softmax.
+        is_source: Whether it has noise of its own.
+
+    Raises:
+        ValueError: If it has no rule, reads a mask, or merges dependent values whose
+            moments do not follow from theirs.
+    """
+    values = [x for x in tree.flatten((args, kwargs)) if isinstance(x, Moments)]
+    masks = [m for x in values if (m := _keras.get_mask(x.mean)) is not None]
+    if masks and _reads_mask(operation):
+        raise UnsupportedError(
+            f"Layer '{operation.name}' reads a mask, which moments do not have: use "
+            f"`keras_variance.mc_predict`. Received: {operation}"
+        )
+    rule = _rule(operation, head, is_source)
+    x = rule(operation, _inputs(operation, args, kwargs))
+    x = dependence.follow(operation, rule, values, x, is_source)
+    activation = getattr(operation, "activation", None)
+    if activation is not None:
+        x = _rule(activation, head)(activation, x).from_(x.origins)
+    if masks and getattr(operation, "supports_masking", False):
+        _keras.set_mask(x.mean, masks[0])
+    return x
+
+
+def _inputs(operation, args, kwargs):
+    """What a rule takes: one `Moments`, or a list for what merges several."""
+    if isinstance(operation, keras.Layer):
+        return args[0]
+    inputs = [*args, *kwargs.values()]  # an operator, such as that of `x + y`
+    inputs = [x if isinstance(x, Moments) else Moments.of(x) for x in inputs]
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
+def _rule(operation, head, is_source=False):
+    is_softmax = isinstance(operation, keras.layers.Softmax | _keras.Softmax)
+    if is_softmax or operation is keras.activations.softmax:
+        return head
+    if is_source and isinstance(operation, linear.DROPOUTS):
+        return linear.dropout_noise
+    return find_rule(operation)
+
+
+def _reads_mask(operation):
+    # In inference BatchNormalization does not
+    if isinstance(operation, keras.layers.BatchNormalization):
+        return False
+    call = getattr(operation, "call", None)
+    return call is not None and "mask" in inspect.signature(call).parameters
+
+
+def _moments(value):
+    """A value of the model's graph as `Moments`."""
+    return Moments.of(value.tensor) if isinstance(value, Known) else value
+
+
+def predictions(x, likelihood, head):
+    """The moments of what an output predicts: of probabilities, if it is logits."""
+    if likelihood is None or not likelihood.from_logits:
+        return x
+    return _rule(likelihood.link, head)(likelihood.link, x.known())
+
+
+def expected_entropy(x, likelihood):
+    """E[H(p)] of random probabilities, exactly where a rule gave it."""
+    if x.entropy is not None:
+        return x.entropy()
+    return likelihood.expected_entropy(x.mean, x.known().variance)

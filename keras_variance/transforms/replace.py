@@ -1,0 +1,94 @@
+"""`from_deterministic`: variance layers for the stock layers of a model."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_variance.distributions import posteriors
+from keras_variance.layers import (
+    VARIANCE_LAYERS,
+    choose,
+    effective_kernel,
+    layer_paths,
+)
+from keras_variance.random import derive
+from keras_variance.transforms.walk import assign, functional, operations, rebuild
+
+# log α where the posterior is given by name: predictions stay close to the source's.
+INITIAL_LOG_ALPHA = -10.0
+
+
+def from_deterministic(model, posterior="layer_alpha", layers=None, **kwargs):
+    """Stock layers turned into variance layers, their weights kept as means.
+
+    The start of variational training from a trained model. New layers have copies
+    of the weights; the other layers are shared with the source.
+
+    Args:
+        model: A built Sequential or Functional model.
+        posterior: A posterior that has means. Given by name, it starts at
+            log α = -10, so that predictions are close to the source's.
+        layers: Layers, their paths, as `"encoder/dense"`, or names that only one has,
+            to turn. Defaults to every `Dense`, `Conv1D`, `Conv2D`, `Conv3D`,
+            `Conv2DTranspose` and `DepthwiseConv2D` layer of the model and of models
+            nested in it.
+        **kwargs: Further arguments of the new layers, such as `prior` and
+            `train_size`. From a `seed` each layer gets one of its own.
+
+    Returns:
+        A model with the same nesting and names.
+
+    Raises:
+        ValueError: If there is no such layer, a layer is quantized, or the posterior
+            has no means.
+
+    Example:
+
+    >>> import keras
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> stochastic = from_deterministic(model, prior="log_uniform", train_size=100)
+    >>> type(stochastic.layers[-1]).__name__
+    'VarianceDense'
+    """
+    if isinstance(posteriors.get(posterior), posteriors.ZeroMean):
+        raise ValueError(
+            "Argument `posterior` must have means, to keep the model's weights: "
+            "any but 'zero_mean'. "
+            f"Received: posterior={posterior!r}"
+        )
+    functional(model)
+    stock = {
+        path: layer
+        for path, layer in layer_paths(model).items()
+        if type(layer) in VARIANCE_LAYERS and layer in [*operations(model)]
+    }
+    chosen = choose(layers, stock)
+    seed = kwargs.pop("seed", None)
+    seeds = {id(layer): derive(seed, k) for k, layer in enumerate(chosen)}
+
+    def make(layer):
+        if id(layer) not in seeds:
+            return layer
+        return _replace(layer, posterior, seed=seeds[id(layer)], **kwargs)
+
+    return rebuild(model, make)
+
+
+def _replace(stock, posterior, **kwargs):
+    kernel = effective_kernel(stock)
+    config = {**stock.get_config(), "dtype": stock.dtype_policy}
+    for name in ("lora_rank", "lora_alpha"):
+        config.pop(name, None)
+    layer = VARIANCE_LAYERS[type(stock)](**config, posterior=posterior, **kwargs)
+    layer.build(stock.get_build_config()["input_shape"])
+    assign(layer.kernel, kernel)
+    if stock.bias is not None:
+        assign(layer.bias, stock.bias)
+    if isinstance(posterior, str):
+        start = INITIAL_LOG_ALPHA
+        if isinstance(layer.posterior, posteriors.Additive):
+            mean_square = float(np.mean(np.square(ops.convert_to_numpy(kernel))))
+            start += math.log(max(mean_square, posteriors.TINY))
+        layer.phi.assign(ops.full(layer.phi.shape, start))
+    return layer

@@ -1,0 +1,372 @@
+"""The one place that walks a model: as it is called, or as another is built of it.
+
+A Functional model is a list of calls of operations. `walk` makes these calls through
+a function, with any kind of value in the place of tensors. `partial` computes what is
+known without noise, and keeps the rest as a `Program`: it can be run many times, with
+samples or with moments.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops, tree
+
+from keras_variance import _keras
+from keras_variance._keras import is_functional
+from keras_variance.layers import VarianceLayer, variance_layers
+
+
+def walk(model, inputs, call, **context):
+    """What a model returns when each operation is called through `call`.
+
+    Nested models are walked too.
+
+    Args:
+        model: A built Sequential or Functional model.
+        inputs: Values of any kind, in the structure of the model's inputs.
+        call: Function of (node, args, kwargs) that returns a value for each output of
+            the call `node.operation(*args, **kwargs)`, in its structure or flat.
+        **context: Arguments of the model's call that it passes on to operations that
+            take them, such as `training`.
+    """
+    model = functional(model)
+    values = dict(zip(map(id, model.inputs), _flat(model, inputs), strict=True))
+    for node in _keras.nodes(model):
+        args, kwargs = node.arguments.fill_in(values)
+        kwargs = {**kwargs, **_keras.accepted(node.operation, context)}
+        if is_functional(node.operation):
+            outputs = _walk_nested(node.operation, call, *args, **kwargs)
+        else:
+            outputs = call(node, args, kwargs)
+        values.update(zip(map(id, node.outputs), tree.flatten(outputs), strict=True))
+    return tree.pack_sequence_as(model.output, [values[id(x)] for x in model.outputs])
+
+
+def _walk_nested(model, call, inputs, training=None, mask=None, **context):
+    graph = functional(model)
+    inputs = _flat(graph, inputs)
+    if mask is not None:
+        masks = zip(inputs, tree.flatten(mask), graph.inputs, strict=True)
+        inputs = [call(Attach([spec]), (x, m), {}) for x, m, spec in masks]
+        inputs = tree.flatten(inputs)
+    inputs = tree.pack_sequence_as(graph.input, inputs)
+    return walk(graph, inputs, call, training=training, **context)
+
+
+class Attach(NamedTuple):
+    """In the place of a node: the mask that a nested model was called with."""
+
+    outputs: list
+    operation: Callable = _keras.set_mask
+
+
+def _flat(model, inputs):
+    """Inputs in the order of the model's: a dict may stand for a list, by names."""
+    if isinstance(inputs, dict) and not isinstance(model.input, dict):
+        return [inputs[x.name] for x in model.inputs]
+    return tree.flatten(inputs)
+
+
+def operations(model):
+    """The operations of a model and of the models nested in it."""
+    for node in _keras.nodes(functional(model)):
+        if is_functional(node.operation):
+            yield from operations(node.operation)
+        else:
+            yield node.operation
+
+
+@dataclasses.dataclass(eq=False)
+class Known:
+    """A value of a model's graph that is known without noise: a tensor."""
+
+    tensor: Any
+
+
+@dataclasses.dataclass(eq=False)
+class Unknown:
+    """A value of a model's graph that noise decides.
+
+    Attributes:
+        spec: The symbolic tensor of the source model.
+    """
+
+    spec: keras.KerasTensor
+
+
+@dataclasses.dataclass(eq=False)
+class Step:
+    """A call of a `Program`.
+
+    Attributes:
+        operation: A layer or an operator.
+        args, kwargs: Of its call: `Known`s and `Unknown`s for values of the graph.
+        outputs: An `Unknown` for each output.
+        is_source: Whether it has noise of its own, and not only its inputs'.
+    """
+
+    operation: Any
+    args: tuple
+    kwargs: dict
+    outputs: list[Unknown]
+    is_source: bool
+
+    @property
+    def unknowns(self):
+        return _of_kind(Unknown, (self.args, self.kwargs))
+
+
+@dataclasses.dataclass
+class Program:
+    """What is left of a model's call when all that is known has been computed.
+
+    Attributes:
+        steps: Calls, in an order in which they can be made.
+        outputs: In the structure of the model's: `Known`s and `Unknown`s.
+    """
+
+    steps: list[Step]
+    outputs: Any
+
+    def run(self, call: Callable):
+        """The outputs, flat, with each step called through `call(step, args, kwargs)`.
+
+        Its arguments are `Known`s, and what it returned for unknown ones.
+        """
+        values = {}
+
+        def value(x):
+            return values[x] if isinstance(x, Unknown) else x
+
+        for step in self.steps:
+            args, kwargs = tree.map_structure(value, (step.args, step.kwargs))
+            outputs = tree.flatten(call(step, args, kwargs))
+            values.update(zip(step.outputs, outputs, strict=True))
+        return [value(x) for x in tree.flatten(self.outputs)]
+
+    def ends(self):
+        """The sources from which no noise reaches another source."""
+        leading, ends = set(), []
+        for step in reversed(self.steps):
+            leads = not leading.isdisjoint(step.outputs)
+            if step.is_source and not leads:
+                ends.append(step)
+            if step.is_source or leads:
+                leading.update(step.unknowns)
+        return ends
+
+
+def _of_kind(kind, values):
+    return [x for x in tree.flatten(values) if isinstance(x, kind)]
+
+
+def tensors(values):
+    """A structure with the tensors of `Known`s in it."""
+    return tree.map_structure(lambda x: x.tensor if isinstance(x, Known) else x, values)
+
+
+def partial(model, inputs, is_source, training=None) -> Program:
+    """Call what is known of a model without noise.
+
+    Args:
+        model: A Keras model; of one that is not Functional nothing is known.
+        inputs: Tensors, in the structure of the model's inputs.
+        is_source: Function of (operation, kwargs) that is true where a call has noise
+            of its own.
+        training: As for a call.
+    """
+    steps = []
+    inputs = tree.map_structure(Known, inputs)
+    if not is_functional(model):
+        specs = model.compute_output_spec(
+            tree.map_structure(lambda x: _spec(x.tensor), inputs)
+        )
+        outputs = tree.map_structure(Unknown, specs)
+        options = {} if training is None else {"training": training}
+        step = Step(model, (inputs,), options, tree.flatten(outputs), True)
+        return Program([step], outputs)
+
+    def call(node, args, kwargs):
+        operation = node.operation
+        source = is_source(operation, kwargs)
+        if not source and not _of_kind(Unknown, (args, kwargs)):
+            args, kwargs = tensors((args, kwargs))
+            return tree.map_structure(Known, operation(*args, **kwargs))
+        outputs = [Unknown(x) for x in node.outputs]
+        steps.append(Step(operation, args, kwargs, outputs, source))
+        return outputs
+
+    return Program(steps, walk(model, inputs, call, training=training))
+
+
+def _spec(x):
+    return keras.KerasTensor(x.shape, keras.backend.standardize_dtype(x.dtype))
+
+
+def finish_call(layer, inputs, outputs):
+    """Outputs of a layer with the mask and the activity loss of `Layer.__call__`, for
+    a call that was not made through it."""
+    if layer.supports_masking:
+        _keras.set_mask(outputs, layer.compute_mask(inputs, _keras.get_mask(inputs)))
+    if layer.activity_regularizer is not None:
+        rows = ops.cast(ops.shape(outputs)[0], "float32")
+        loss = ops.cast(layer.activity_regularizer(outputs), "float32")
+        layer.add_loss(ops.divide_no_nan(loss, rows))
+    return outputs
+
+
+def rebuild(model, make):
+    """A model with `make(layer)` in the place of each layer of another.
+
+    Nesting, names and the kind of models are kept, and shared layers shared.
+
+    Args:
+        model: A built Sequential or Functional model.
+        make: Function of a layer that is no such model, called once for each.
+    """
+    made = {}
+
+    def remake(layer, inputs=None):
+        if id(layer) not in made:
+            nested = is_functional(layer)
+            made[id(layer)] = build(layer, inputs) if nested else make(layer)
+        return made[id(layer)]
+
+    def build(model, like=None):
+        graph = functional(model)
+        like = graph.inputs if like is None else _flat(graph, like)
+        inputs = [new_input(*each) for each in zip(graph.inputs, like, strict=True)]
+        values = dict(zip(map(id, graph.inputs), inputs, strict=True))
+        inputs = tree.pack_sequence_as(graph.input, inputs)
+        if isinstance(model, keras.Sequential):
+            layers, x = [], inputs
+            for layer in model.layers:
+                layers.append(remake(layer, x))
+                x = layers[-1].compute_output_spec(x)
+            return keras.Sequential([inputs, *layers], name=model.name)
+        for node in _keras.nodes(model):
+            args, kwargs = node.arguments.fill_in(values)
+            operation = node.operation
+            if isinstance(operation, keras.Layer):
+                operation = remake(operation, *args[:1])
+            outputs = tree.flatten(operation(*args, **kwargs))
+            values.update(zip(map(id, node.outputs), outputs, strict=True))
+        outputs = [values[id(x)] for x in model.outputs]
+        outputs = tree.pack_sequence_as(model.output, outputs)
+        return keras.Model(inputs, outputs, name=model.name)
+
+    return build(model)
+
+
+def assign(variable, value):
+    """Set a variable to a copy of a value: on JAX two variables may share a buffer,
+    which training either of them deletes."""
+    variable.assign(ops.copy(ops.convert_to_tensor(value)))
+
+
+class Interpreter(keras.Model):
+    """A model that is walked with another kind of value: the base of the transforms.
+
+    Args:
+        model: The source. It is shared: weights, losses, and all.
+    """
+
+    def __init__(self, model, **kwargs):
+        super().__init__(**{"name": model.name, "autocast": False, **kwargs})
+        if is_functional(model):
+            functional(model)  # is built
+        self.model = model
+
+    def as_model(self):
+        """A Functional model of this one, with the inputs and names of the source; of
+        a subclassed source, whose inputs are not known, this model itself."""
+        if not is_functional(self.model):
+            return self
+        source = functional(self.model)
+        inputs = tree.map_structure(new_input, source.input)
+        model = keras.Model(inputs, self(inputs), name=self.name)
+        if len(model.outputs) == len(source.outputs):
+            model.output_names = list(source.output_names)
+        return model
+
+    def standardized(self, inputs, mask=None):
+        """Inputs as the source's call would have them, with their masks."""
+        if not is_functional(self.model):
+            return inputs
+        graph = functional(self.model)
+        inputs = _keras.standardized(graph, inputs)
+        for x, each in zip(inputs, tree.flatten(mask), strict=False):
+            _keras.set_mask(x, each)
+        return tree.pack_sequence_as(graph.input, inputs)
+
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        specs = self.model.compute_output_spec(inputs)
+        return tree.map_structure(self.output_spec, specs)
+
+    def output_spec(self, spec):
+        """The symbolic output in the place of one of the source."""
+        return keras.KerasTensor(spec.shape, spec.dtype)
+
+    def compute_mask(self, inputs, previous_mask):
+        return None  # `call` puts masks on its outputs
+
+    def build(self, input_shape=None):
+        self.built = True
+
+    def get_config(self):
+        model = keras.saving.serialize_keras_object(self.model)
+        return {"name": self.name, "model": model}
+
+    @classmethod
+    def from_config(cls, config):
+        model = keras.saving.deserialize_keras_object(config["model"])
+        return cls(**{**config, "model": model})
+
+
+def functional(model):
+    """The graph of a Sequential or Functional model: a Functional one.
+
+    Raises:
+        ValueError: If the model is neither, or not built.
+    """
+    check_functional(model)
+    graph = _keras.graph(model)
+    if graph is None:
+        raise ValueError(
+            "Expected a model that is built: give it a `keras.Input`, or call it on "
+            f"data. Received: model={model}"
+        )
+    return graph
+
+
+def check_functional(model):
+    """Raise ValueError if a model cannot be walked."""
+    if not is_functional(model):
+        raise ValueError(
+            "Expected a Sequential or a Functional model: the layers of a subclassed "
+            f"model cannot be inspected. Received: model={model}"
+        )
+
+
+def check_visible(model):
+    """Raise ValueError if layers that are no models have variance layers inside."""
+    for each in operations(model):
+        hides = isinstance(each, keras.Layer) and not isinstance(each, VarianceLayer)
+        if hides and variance_layers(each):
+            raise ValueError(
+                f"Layer '{each.name}' has variance layers inside that cannot be "
+                "inspected: use Sequential and Functional models. "
+                f"Received: layer={each}"
+            )
+
+
+def new_input(tensor, like=None):
+    """An input in the place of another, with the shape of `like` if it is given."""
+    return keras.Input(
+        batch_shape=(tensor if like is None else like).shape,
+        dtype=tensor.dtype,
+        sparse=tensor.sparse,
+        name=tensor.name,
+    )
