@@ -103,7 +103,7 @@ def peak_memory(samples):
 def print_peak(samples):
     model = lenet(MODELS["one variance dense layer"])
     x = np.random.uniform(size=(ROWS, 28, 28, 1)).astype("float32")
-    kv.mc_predict(model, x, samples, from_logits=True, verbose=0)
+    kv.mc_predict(model, x, samples, likelihood="categorical", verbose=0)
     # Not `resource.getrusage`: a child process inherits its parent's peak there
     status = Path("/proc/self/status").read_text()
     print(int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024)
@@ -132,7 +132,7 @@ def report_callback(epochs):
     y = np.random.randint(0, 10, len(x))
     before, after = EpochSeconds(), EpochSeconds()
     rows = EPOCH_ROWS // 6
-    evaluate = kv.callbacks.MCPredict(x[:rows], y[:rows], from_logits=True)
+    evaluate = kv.callbacks.MCPredict(x[:rows], y[:rows])
     callbacks = [before, evaluate, after]
     model.fit(x, y, 200, epochs + 1, verbose=0, callbacks=callbacks)
     # The first epoch compiles

@@ -26,8 +26,8 @@ def endpoints(folder):
     """name: function of images, for each endpoint and the pass."""
     model, stock = lenet(MODELS["one variance dense layer"]), lenet(STOCK)
     stock.export(folder / "stock", verbose=False)
-    fresh = kv.export(model, folder / "model", SAMPLES, from_logits=True)
-    frozen = kv.export(model, folder / "model", SAMPLES, from_logits=True, frozen=True)
+    fresh = kv.export(model, folder / "model", SAMPLES, likelihood="categorical")
+    frozen = kv.export(model, folder / "model", SAMPLES, likelihood="categorical", frozen=True)
     signatures = {
         "deterministic pass": (folder / "stock", "serving_default"),
         "serving_default": (fresh, "serving_default"),

@@ -131,7 +131,9 @@ def test_sparsity_curve(rng):
     model, layer = one_layer(rng, "additive", units=4)
     layer.phi.assign(layer.phi - 3)
     x = 3 * rng.normal(size=(200, 8)).astype("float32")
-    y = np.asarray(kv.mc_predict(model, x, 200, likelihood="categorical", verbose=0).mean)
+    y = np.asarray(
+        kv.mc_predict(model, x, 200, likelihood="categorical", verbose=0).mean
+    )
     before = np.array(layer.kernel)
     curve = kv.sparsity_curve(
         model, x, y.argmax(axis=-1), (0.95, 0.5, 0), likelihood="categorical", seed=0

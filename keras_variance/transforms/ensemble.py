@@ -211,7 +211,8 @@ class Draws:
             return tree.map_structure(Samples, step.operation(*args, **kwargs))
 
         outputs = map(self._repeat, self.program.run(call))
-        return [_moments(x).map(lambda x: _with_mask(split, x, chunk)) for x in outputs]
+        outputs = [Moments(x.tensor) if isinstance(x, Samples) else x for x in outputs]
+        return [x.map(lambda x: _with_mask(split, x, chunk)) for x in outputs]
 
     def _repeat(self, value):
         if not isinstance(value, Known):

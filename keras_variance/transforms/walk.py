@@ -296,6 +296,7 @@ class Interpreter(keras.Model):
         if not is_functional(self.model):
             return inputs
         graph = functional(self.model)
+        inputs = tree.pack_sequence_as(graph.input, _flat(graph, inputs))
         inputs = _keras.standardized(graph, inputs)
         for x, each in zip(inputs, tree.flatten(mask), strict=False):
             _keras.set_mask(x, each)

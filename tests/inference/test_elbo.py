@@ -45,22 +45,62 @@ def test_exact_without_noise(rng):
     np.testing.assert_allclose(bound, [expected, expected, 0], rtol=1e-5)
 
 
-def test_own_log_likelihood(rng):
+class UnitGaussian(kv.likelihoods.Likelihood):
+    """Labels have a normal distribution of variance 1 around the outputs."""
+
+    def predictions(self, outputs):
+        return outputs
+
+    def log_likelihood(self, y, p):
+        return -0.5 * np.sum((y - p) ** 2 + np.log(2 * np.pi), axis=-1)
+
+
+def test_own_likelihood(rng):
     model, x, _ = new(rng)
-    y = np.zeros((len(x), 3))
-
-    def gaussian(y, outputs):
-        return -0.5 * np.sum((y - outputs) ** 2 + np.log(2 * np.pi), axis=-1)
-
-    bound = kv.elbo(model, x, y, log_likelihood=gaussian, seed=1, verbose=0)
+    options = {"likelihood": UnitGaussian(), "seed": 1, "verbose": 0}
+    bound = kv.elbo(model, x, np.zeros((len(x), 3)), **options)
     assert bound.data_term < -0.5 * 3 * np.log(2 * np.pi) * len(x)
-    again = kv.elbo(model, x, y, log_likelihood=gaussian, seed=1, verbose=0)
-    assert bound == again
+    assert bound == kv.elbo(model, x, np.zeros((len(x), 3)), **options)
+
+
+def test_seed_of_a_monte_carlo_prior(rng):
+    prior = kv.priors.StudentT(method="monte_carlo")
+    layer = kv.VarianceDense(3, activation="softmax", prior=prior, train_size=5)
+    model = keras.Sequential([keras.Input((4,)), layer])
+    x, y = rng.normal(size=(5, 4)), rng.integers(0, 3, 5)
+    bounds = [kv.elbo(model, x, y, seed=seed, verbose=0) for seed in (1, 1, 2)]
+    assert bounds[0] == bounds[1] and bounds[0].kl != bounds[2].kl
+
+
+def test_several_outputs(rng):
+    """Those with a likelihood count, one-hot labels too."""
+    x = keras.Input((4,), name="x")
+    layer = kv.VarianceDense(4, posterior=kv.posteriors.LayerAlpha(-60))
+    h = layer(x)
+    outputs = {
+        "kind": keras.layers.Dense(3, "softmax")(h),
+        "yes": keras.layers.Dense(1, "sigmoid")(h),
+        "size": keras.layers.Dense(2)(h),
+    }
+    model = keras.Model({"x": x}, outputs)
+    data = {"x": rng.normal(size=(10, 4)).astype("float32")}
+    kind, yes = rng.integers(0, 3, 10), rng.integers(0, 2, 10)
+    p = model.predict(data, verbose=0)
+    expected = np.log(p["kind"])[np.arange(10), kind].sum()
+    expected += np.log(np.where(yes, p["yes"][:, 0], 1 - p["yes"][:, 0])).sum()
+    y = {"kind": np.eye(3)[kind], "yes": yes, "size": np.ones((10, 2))}
+    bound = kv.elbo(model, data, y, samples=2, verbose=0)
+    np.testing.assert_allclose(bound.elbo, expected, rtol=1e-5)
 
 
 def test_bad_input(rng):
     model, x, y = new(rng)
-    with pytest.raises(ValueError, match=r"`y` must have a row.*Received: y with 39"):
+    with pytest.raises(ValueError, match=r"same number.*Received: y with \[39\]"):
         kv.elbo(model, x, y[1:])
     with pytest.raises(ValueError, match="Received: samples=0"):
-        kv.elbo(model, x, y, samples=0)
+        kv.elbo(model, x, y, samples=0, likelihood="categorical")
+    with pytest.raises(ValueError, match=r"cross-entropy.*Received: likelihood='auto'"):
+        kv.elbo(model, x, y)
+    for wrong in (y - 1, y + 0.5, np.where(y, np.nan, 0.0), np.zeros((len(x), 2))):
+        with pytest.raises(ValueError, match=r"Labels must be .*Received: y of shape"):
+            kv.elbo(model, x, wrong, likelihood="categorical", verbose=0)

@@ -26,7 +26,7 @@ def test_near_monte_carlo(name, rng):
 def test_mutual_information_to_second_order(rng):
     """Where only mean and variance of the probabilities are known."""
     model, x = new("sequential", rng, posterior="layer_alpha")
-    options = {"from_logits": True, "verbose": 0}
+    options = {"likelihood": "categorical", "verbose": 0}
     p = kv.moment_predict(model, x, head="mean_field", **options)
     expected = (p.variance / p.mean).sum(axis=-1) / 2
     np.testing.assert_allclose(p.mutual_information, expected, rtol=1e-3, atol=1e-6)

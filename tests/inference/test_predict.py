@@ -1,45 +1,75 @@
+import gc
+import itertools
+import weakref
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_variance as kv
-from keras_variance.inference import predict
+from keras_variance.inference.predict import KEPT
+from keras_variance.transforms.predictive import Predictive, predictive
 from tests.transforms.models import ALL, new
 
-SAMPLES = [1, 7, 20, 45, 60]  # of a part of a chunk, a chunk, several, and a rest
+SAMPLES = [1, 7, 20, 45]  # of a part of a chunk, a chunk, and several
 
 
 def entropy(p):
     return -np.sum(p * np.log(p), axis=-1)
 
 
-def softmax(logits):
-    e = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
 @pytest.mark.parametrize("samples", SAMPLES)
-def test_streaming_equals_brute_force(samples, rng, monkeypatch):
-    """On the samples that the chunks drew, which are recorded."""
+def test_streaming_equals_all_at_once(samples, rng, monkeypatch):
+    """With the same noise: chunks of 7, each with a seed of its own."""
     model, x = new("stacked", rng)
-    predictor = predict.MonteCarlo(model, samples, likelihood="categorical")
-    drawn = []
-    draw = predictor._statistics
-
-    def record(outputs):
-        drawn.append(np.asarray(outputs))
-        return draw(outputs)
-
-    monkeypatch.setattr(predictor, "_statistics", record)
-    (statistics,) = predictor(x)  # eager: a loop's body runs for each chunk
-    p = softmax(np.concatenate(drawn, axis=1).astype("float64"))
+    options = {"likelihood": "categorical", "chunk_size": 7, "seed": 1}
+    streamed = predictive(model, samples, **options)(x)
+    every = predictive(model, samples, return_samples=True, **options)(x)
+    p = np.asarray(every["samples"], "float64")
     assert p.shape == (3, samples, 3)
-    np.testing.assert_allclose(statistics["mean"], p.mean(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(
-        statistics["variance"], p.var(axis=1), rtol=1e-3, atol=1e-7
-    )
-    np.testing.assert_allclose(statistics["entropy"], entropy(p).mean(axis=1), 1e-4)
+    np.testing.assert_allclose(p.sum(axis=-1), 1, rtol=1e-5)
+    for statistics in (streamed, every):
+        np.testing.assert_allclose(statistics["mean"], p.mean(axis=1), rtol=1e-5)
+        variance = p.var(axis=1)
+        np.testing.assert_allclose(
+            statistics["variance"], variance, rtol=1e-3, atol=1e-7
+        )
+        expected = entropy(p).mean(axis=1)
+        np.testing.assert_allclose(statistics["expected_entropy"], expected, rtol=1e-4)
+
+
+def test_called_again_traces_nothing(rng, monkeypatch):
+    model, x = new("stacked", rng)
+    traces = []
+    call = Predictive.call
+
+    def counted(self, *args, **kwargs):
+        traces.append(1)
+        return call(self, *args, **kwargs)
+
+    monkeypatch.setattr(Predictive, "call", counted)
+    results = [kv.mc_predict(model, x, 20, verbose=0)]
+    count, nodes = len(traces), [len(layer._inbound_nodes) for layer in model.layers]
+    results += [kv.mc_predict(model, x, 20, verbose=0) for _ in range(3)]
+    assert len(traces) == count <= 2
+    assert [len(layer._inbound_nodes) for layer in model.layers] == nodes == [1, 1, 1]
+    means = [result.mean for result in results]
+    assert not any(np.any(a == b) for a, b in itertools.combinations(means, 2))
+    assert len(model.variables) == len(model.weights) + 2  # its layers' generators
+
+
+def test_predictors_are_kept_for_a_few_arguments(rng):
+    model, x = new("sequential", rng)
+    for samples in range(1, 8):
+        assert kv.mc_predict(model, x, samples, verbose=0).mean.shape == (3, 3)
+    assert len(vars(model)["_keras_variance"]) == KEPT
+    model.add(keras.layers.Dense(2))
+    assert kv.mc_predict(model, x, 7, verbose=0).mean.shape == (3, 2)
+    reference = weakref.ref(model)
+    del model
+    gc.collect()
+    assert reference() is None
 
 
 def test_prediction_from_returned_samples(rng):
@@ -106,7 +136,8 @@ def test_a_scalar_for_each_row(rng):
 
 def test_binary_logits(rng):
     model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(1)])
-    result = kv.mc_predict(model, np.ones((2, 4)), 20, likelihood="categorical", verbose=0)
+    options = {"likelihood": "bernoulli", "verbose": 0}
+    result = kv.mc_predict(model, np.ones((2, 4)), 20, **options)
     p = np.concatenate([result.mean, 1 - result.mean], axis=-1)
     np.testing.assert_allclose(result.entropy, entropy(p), rtol=1e-5)
 
@@ -147,9 +178,9 @@ def test_kinds_of_data(kind, rng):
 
 def test_xla(rng):
     model, x = new("stacked", rng)
-    predictor = predict.MonteCarlo(model, 45, likelihood="categorical")
+    predictor = predictive(model, 45, likelihood="categorical")
     predictor.compile(jit_compile=True)
-    (statistics,) = predictor.predict(x, verbose=0)
+    statistics = predictor.predict(x, verbose=0)
     np.testing.assert_allclose(statistics["mean"].sum(axis=-1), 1, rtol=1e-5)
 
 

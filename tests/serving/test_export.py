@@ -347,8 +347,9 @@ def test_subclassed_model(tmp_path):
     model = Subclassed()
     model(np.ones((1, 4)))
     signature = keras.InputSpec(shape=(None, 4), dtype="float32", name="x")
+    likelihood = kv.likelihoods.Categorical(from_logits=True)
     folder = kv.export(
-        model, tmp_path, SAMPLES, likelihood="categorical", input_signature=signature
+        model, tmp_path, SAMPLES, likelihood=likelihood, input_signature=signature
     )
     serve = tf.saved_model.load(folder).signatures
     first, second = (serve["serving_default"](x=tf.ones((2, 4))) for _ in range(2))

@@ -82,5 +82,5 @@ def test_bad_input():
     with pytest.raises(ValueError, match="Sequential or a Functional"):
         from_deterministic(kv.transforms.ensemble, prior="ard")
     empty = keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])
-    with pytest.raises(ValueError, match=r"this model: \[\].*Received: layers=None"):
+    with pytest.raises(ValueError, match=r"this model's \[\].*Received: layers=None"):
         from_deterministic(empty)

@@ -54,8 +54,10 @@ def test_some_layers(rng):
     )
     first, second = model.layers
     drawn = draw(model, seed=1, layers=[first.name])
-    assert type(drawn.layers[1]) is keras.layers.Dense
-    assert drawn.layers[2] is second
+    assert type(drawn.layers[0]) is keras.layers.Dense
+    assert type(drawn.layers[1]) is kv.VarianceDense
+    assert drawn.layers[1] is not second
+    np.testing.assert_array_equal(drawn.layers[1].kernel, second.kernel)
     with pytest.raises(ValueError, match=r"`layers` .* Received: layers=\['no'\]"):
         draw(model, layers=["no"])
 

@@ -1,3 +1,5 @@
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -6,7 +8,6 @@ from keras import tree
 
 import keras_variance as kv
 from keras_variance.transforms import ensemble
-from keras_variance.transforms.rewrite import split_prefix
 from tests.layers.cases import ESTIMATORS
 from tests.statistics import assert_same_moments, assert_uncorrelated
 from tests.transforms.models import ALL, WALKED, new
@@ -56,6 +57,19 @@ def test_equals_separate_calls(name, estimator, shared_noise, rng):
     expected = separate_calls(model, x)
     actual = ensembles(model, x, shared_noise=shared_noise)
     tree.map_structure(assert_same_moments, actual, expected)
+
+
+@pytest.mark.parametrize("estimator", ["flipout", "local_reparameterization"])
+@pytest.mark.parametrize("name", ["stacked", "multiple", "hidden"])
+def test_in_chunks(name, estimator, rng, monkeypatch):
+    """As all at once: independent samples, in their places."""
+    monkeypatch.setattr(sys.modules[ensemble.__module__], "CACHE", 1)
+    model, x = new(name, rng, posterior="layer_alpha", estimator=estimator)
+    draws = ensemble(model, 4)
+    outputs = np.reshape(tree.flatten(draws(x))[-1], (3, 4, -1))
+    assert len(np.unique(outputs[0, :, 0])) == 4
+    expected = separate_calls(model, x)
+    tree.map_structure(assert_same_moments, ensembles(model, x), expected)
 
 
 @pytest.mark.parametrize("noise", ["bernoulli", "uniform"])
@@ -116,19 +130,13 @@ def test_multiple_outputs(rng):
     np.testing.assert_allclose(np.ptp(outputs["fixed"], axis=1), 0, atol=1e-6)
 
 
-def test_seed(rng):
-    model, x = new("stacked", rng)
+@pytest.mark.parametrize("name", ["stacked", "subclassed", "hidden"])
+def test_seed(name, rng):
+    model, x = new(name, rng)
     first, second = ensemble(model, 4, seed=3), ensemble(model, 4, seed=3)
     for _ in range(2):
         np.testing.assert_array_equal(first(x), second(x))
     assert not np.any(np.equal(first(x), ensemble(model, 4, seed=4)(x)))
-
-
-@pytest.mark.parametrize("name", ["subclassed", "hidden"])
-def test_seed_of_layers_that_cannot_be_seen(name, rng):
-    model, _ = new(name, rng)
-    with pytest.raises(ValueError, match=r"Use Sequential.*Received: seed=3"):
-        ensemble(model, 4, seed=3)
 
 
 def test_training_the_source_changes_the_result(rng):
@@ -166,22 +174,6 @@ def test_mixed_precision(policy, estimator, rng):
     outputs = ensemble(model, 4)(300 * x)
     assert outputs.dtype == model.compute_dtype
     assert np.all(np.isfinite(tf.cast(outputs, "float32")))
-
-
-@pytest.mark.parametrize("name", WALKED)
-def test_prefix_and_suffix(name, rng):
-    model, x = new(name, rng, posterior="additive")
-    for layer in kv.layers.variance_layers(model):
-        layer.phi.assign(np.full(layer.phi.shape, -80.0))
-    prefix, suffix = split_prefix(model)
-    assert not kv.layers.variance_layers(prefix)
-    expected = tree.map_structure(np.asarray, model(x))
-    actual = suffix(prefix(x))
-    tree.map_structure(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-        actual,
-        expected,
-    )
 
 
 @pytest.mark.parametrize("samples", [0, -1, 2.0, None, "3"])

@@ -7,10 +7,11 @@ import tensorflow as tf
 from scipy import special
 
 import keras_variance as kv
-from keras_variance.transforms.moments import heads
 from keras_variance.transforms import ensemble, propagate_moments
+from keras_variance.transforms.moments import heads
 from tests.statistics import assert_moments, threshold
 from tests.transforms.models import WALKED, new
+from tests.transforms.test_ensemble import many
 
 SAMPLES = 2000
 
@@ -94,7 +95,7 @@ def test_dropout_noise(rng):
         [keras.Input((6,)), keras.layers.Dropout(0.4), kv.VarianceDense(2)]
     )
     y = statistics(model, x, dropout=True)
-    draws = np.stack([model(x, training=True) for _ in range(SAMPLES)])
+    draws = many(lambda x: model(x, training=True), x, SAMPLES)
     centred = draws - draws.mean(axis=0)
     kurtosis = (centred**4).mean(axis=0) / (centred**2).mean(axis=0) ** 2
     assert_moments(draws, y["mean"], y["variance"], kurtosis)
@@ -128,6 +129,31 @@ def test_quasi_monte_carlo(correlated, rng):
         variance = draws.var(axis=0)
         np.testing.assert_allclose(p.variance[row], variance, atol=0.1 * variance.max())
         assert abs(p.entropy()[row] - entropy) < 0.03
+
+
+def test_many_classes(rng):
+    """The covariance is not computed: near 10⁵ draws nonetheless, variances exactly."""
+    inputs, units, rows = 60, 100, 3
+    layer = keras.layers.Dense(units)
+    layer.build((None, inputs))
+    kernel = rng.normal(size=(inputs, units)).astype("float32") / 4
+    layer.kernel.assign(kernel)
+    m, v = rng.normal(size=(rows, inputs)), rng.uniform(0.1, 1, size=(rows, inputs))
+    x = kv.moments.Moments(*(a.astype("float32") for a in (m, v)))
+    logits = kv.moments.find_rule(layer)(layer, x)
+    points = rng.normal(size=(16, inputs)).astype("float32")
+    deviations = logits.covariance.deviations(points)
+    np.testing.assert_allclose(
+        np.mean(np.square(deviations), axis=1), logits.variance, rtol=1e-4
+    )
+    p = heads.QuasiMonteCarlo()(None, logits)
+    z = rng.normal(size=(20_000, 1, inputs))
+    draws = special.softmax((m + np.sqrt(v) * z) @ kernel, axis=-1)
+    distance = np.abs(p.mean - draws.mean(axis=0)).sum(axis=-1) / 2
+    few = special.softmax((m + np.sqrt(v) * z[:20]) @ kernel, axis=-1).mean(axis=0)
+    assert (distance < np.abs(few - draws.mean(axis=0)).sum(axis=-1) / 2).all()
+    entropy = special.entr(draws).sum(axis=-1).mean(axis=0)
+    np.testing.assert_allclose(p.entropy(), entropy, atol=0.15)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 1e6])
@@ -180,7 +206,8 @@ def test_a_softmax_in_the_model_is_the_head(rng):
         model = keras.Sequential([keras.Input((3,)), hidden, *end])
         end[0].kernel.assign(np.linspace(-1, 1, 40).reshape(8, 5) ** 3)
         logits = len(end) == 1 and end[0].activation is keras.activations.linear
-        results.append(statistics(model, x, from_logits=logits))
+        likelihood = kv.likelihoods.Categorical(from_logits=logits)
+        results.append(statistics(model, x, likelihood=likelihood))
     for result in results[1:]:
         for name, value in result.items():
             np.testing.assert_allclose(value, results[0][name], rtol=1e-5)
@@ -192,12 +219,12 @@ def test_sigmoid_head(rng):
         [keras.Input((3,)), kv.VarianceDense(1, posterior="additive")]
     )
     x = rng.normal(size=(4, 3)).astype("float32")
-    y = statistics(model, x, likelihood="categorical")
+    y = statistics(model, x, likelihood="bernoulli")
     p = special.expit(draws_of(model, x, 20_000).astype("float64"))
     entropy = (special.entr(p) + special.entr(1 - p))[..., 0]
-    assert y["entropy"].shape == (4,)
+    assert y["expected_entropy"].shape == (4,)
     np.testing.assert_allclose(y["mean"], p.mean(axis=0), atol=0.01)
-    np.testing.assert_allclose(y["entropy"], entropy.mean(axis=0), atol=0.01)
+    np.testing.assert_allclose(y["expected_entropy"], entropy.mean(axis=0), atol=0.01)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -239,7 +266,7 @@ def test_bad_input(rng):
     model, _ = new("sequential", rng)
     with pytest.raises(ValueError, match=r"head.*mean_field.*Received: .*'probit'"):
         propagate_moments(model, head="probit")
-    for points in (0, 3, 2.0):
+    for points in (0, 2, 6, 4.0):
         with pytest.raises(ValueError, match=f"`points`.*Received: points={points}"):
             heads.QuasiMonteCarlo(points)
     with pytest.raises(ValueError, match="variance layers"):

@@ -152,6 +152,8 @@ def _base(layer):
 
 def affine(x, scale, shift):
     """Moments of scale · x + shift."""
+    if x.variance is None:
+        return Moments(x.mean * scale + shift)
     variance = x.variance * ops.square(scale)
     terms = tuple((factor * scale, root) for factor, root in x.terms or ((1.0, x),))
     return Moments(x.mean * scale + shift, variance, terms=terms)

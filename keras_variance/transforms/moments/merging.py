@@ -36,7 +36,7 @@ def add(layer, xs):
 def subtract(layer, xs):
     """As `add`."""
     x, y = xs
-    return add(layer, [x, y if y.variance is None else affine(y, -1.0, 0.0)])
+    return add(layer, [x, affine(y, -1.0, 0.0)])
 
 
 @moment_rule(layers.Average)
@@ -52,8 +52,6 @@ def multiply(layer, xs):
 
 
 def _product(x, y):
-    if x.variance is None and y.variance is None:
-        return Moments(x.mean * y.mean)
     if x.variance is None:
         return affine(y, x.mean, 0.0)
     if y.variance is None:

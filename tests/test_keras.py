@@ -1,0 +1,202 @@
+"""What the package takes for granted of Keras's private names, one by one."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from keras_variance import _keras
+
+layers = keras.layers
+
+
+@pytest.fixture
+def model():
+    """A nested Sequential model, called twice, and operators."""
+    inner = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4), layers.Dropout(0.5)], name="inner"
+    )
+    x = keras.Input((4,), name="x")
+    h = inner(inner(x, training=False))
+    return keras.Model(x, ops.relu(h) + x)
+
+
+def operation(function, inputs=1):
+    """The operation that a function of symbolic tensors makes."""
+    output = function(*(keras.Input((4,)) for _ in range(inputs)))
+    return output._keras_history.operation
+
+
+def test_operators():
+    for function, kind, inputs in (
+        (lambda x, y: x + y, _keras.Add, 2),
+        (lambda x, y: x - y, _keras.Subtract, 2),
+        (lambda x, y: x * y, _keras.Multiply, 2),
+        (ops.maximum, _keras.Maximum, 2),
+        (ops.minimum, _keras.Minimum, 2),
+        (ops.relu, _keras.Relu, 1),
+        (ops.sigmoid, _keras.Sigmoid, 1),
+        (ops.softmax, _keras.Softmax, 1),
+        (keras.activations.softmax, _keras.Softmax, 1),
+    ):
+        assert type(operation(function, inputs)) is kind
+    assert operation(lambda x: ops.softmax(x, axis=1)).axis == 1
+
+
+class WithLoss(_keras.OwnLosses, layers.Dense):
+    def own_loss(self):
+        return ops.sum(self.bias) + 2.0
+
+
+def test_own_losses():
+    """Asked when losses are read, once for a layer, beside all others."""
+    layer = WithLoss(4, kernel_regularizer="l2", activity_regularizer="l2")
+    x = keras.Input((3, 4))
+    model = keras.Model(x, layers.TimeDistributed(layer)(layer(x)))
+    model(np.ones((2, 3, 4)))
+    assert model.losses.count(2.0) == 1
+    assert len(model.losses) > 2
+    layer.trainable = False
+    assert [float(each) for each in layer.losses].count(2.0) == 1
+    assert _keras.OwnLosses().own_loss() is None
+
+
+def test_is_functional(model):
+    class Other(keras.Model):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    x = keras.Input((4,))
+    assert _keras.is_functional(model)
+    assert _keras.is_functional(keras.Sequential([layers.Dense(2)]))
+    assert not _keras.is_functional(Other(x, layers.Dense(2)(x)))
+    assert not _keras.is_functional(layers.Dense(2))
+    assert not _keras.is_functional("model")
+
+
+def test_functional(model):
+    assert isinstance(model, _keras.Functional)
+    assert not isinstance(keras.Sequential(), _keras.Functional)
+
+
+def test_graph(model):
+    assert _keras.graph(model) is model
+    inner = model.get_layer("inner")
+    graph = _keras.graph(inner)
+    assert isinstance(graph, _keras.Functional)
+    assert [x.shape for x in graph.inputs] == [(None, 4)]
+    assert _keras.graph(keras.Sequential([layers.Dense(2)])) is None
+
+
+def test_nodes(model):
+    """In an order in which they can be run, with all that they were called with."""
+    x = np.arange(8.0, dtype="float32").reshape(2, 4)
+    values = {id(model.inputs[0]): ops.convert_to_tensor(x)}
+    names = []
+    for node in _keras.nodes(model):
+        args, kwargs = node.arguments.fill_in(values)
+        names.append(node.operation.name)
+        values[id(node.outputs[0])] = node.operation(*args, **kwargs)
+        if len(names) == 1:
+            assert kwargs["training"] is False
+    assert names[:2] == ["inner", "inner"] and len(names) == 4
+    np.testing.assert_allclose(values[id(model.outputs[0])], model(x), rtol=1e-6)
+
+
+def test_node_of(model):
+    node = _keras.node_of(model.outputs[0])
+    assert type(node.operation) is _keras.Add
+    assert any(x is model.inputs[0] for x in node.input_tensors)
+    assert _keras.node_of(model.inputs[0]) is None
+
+
+def test_accepted():
+    given = {"training": True, "mask": None, "other": 1}
+    assert _keras.accepted(layers.Dropout(0.5), given) == {"training": True}
+    assert _keras.accepted(layers.Flatten(), given) == {}
+    assert _keras.accepted(operation(ops.relu), given) == {}
+    assert _keras.accepted(layers.Dropout(0.5), {"training": None}) == {}
+
+
+def test_standardized():
+    """In order, with the dtypes and the ranks of the model's inputs."""
+    a, b = keras.Input((1,), name="a"), keras.Input((2,), name="b", dtype="int32")
+    model = keras.Model({"b": b, "a": a}, a)
+    first, second = _keras.standardized(
+        model, {"b": np.ones((3, 2), "int64"), "a": np.ones(3)}
+    )
+    assert (first.shape, second.shape) == ((3, 1), (3, 2))
+    assert (first.dtype, second.dtype) == ("float32", "int32")
+
+
+def test_masks():
+    x = ops.ones((2, 3))
+    assert _keras.get_mask(x) is None
+    assert _keras.set_mask(x) is x and _keras.get_mask(x) is None
+    mask = ops.ones((2,), "bool")
+    assert _keras.set_mask(x, mask) is x
+    assert _keras.get_mask(x) is mask
+    assert _keras.get_mask({"a": x, "b": ops.ones(2)})["a"] is mask
+    # It is what Keras itself reads
+    tokens = layers.Embedding(3, 2, mask_zero=True)(np.array([[1, 0]]))
+    np.testing.assert_array_equal(_keras.get_mask(tokens), [[True, False]])
+    pooled = layers.GlobalAveragePooling1D()(
+        _keras.set_mask(ops.convert_to_tensor([[[1.0], [3.0]]]), [[True, False]])
+    )
+    np.testing.assert_array_equal(pooled, [[1.0]])
+
+
+def test_sublayers(model):
+    """Those directly inside, in order, of models and of other layers."""
+    inner = model.get_layer("inner")
+    assert inner in _keras.sublayers(model)
+    names = [type(each).__name__ for each in _keras.sublayers(inner)]
+    assert names[-2:] == ["Dense", "Dropout"]
+    dense = layers.Dense(2)
+    assert [*_keras.sublayers(layers.TimeDistributed(dense))] == [dense]
+    assert [*_keras.sublayers(dense)] == []
+
+
+def test_seed_generators(model):
+    """Of nested layers too, each once."""
+    dropout = model.get_layer("inner").layers[-1]
+    assert _keras.seed_generators(model) == [dropout.seed_generator]
+    assert _keras.seed_generators(layers.Dense(2)) == []
+
+
+def test_trace():
+    """Errors as they are, and nothing left behind."""
+
+    def fail(x):
+        raise ValueError(f"Received: shape={tuple(x.shape)}")
+
+    x, layer = keras.Input((4,)), layers.Dense(2)
+    with pytest.raises(ValueError, match=r"^Received: shape="):
+        _keras.trace(fail, x)
+    layer.build((None, 4))
+    assert tuple(_keras.trace(layer, x).shape) == (None, 2)
+    assert len(layer._inbound_nodes) == 0
+
+
+def test_unlock_and_lock():
+    layer = layers.Dense(2)
+    layer.build((None, 4))
+    with pytest.raises(ValueError, match="cannot add"):
+        layer.add_weight(shape=(1,))
+    _keras.unlock(layer)
+    layer.add_weight(shape=(1,), name="more")
+    _keras.lock(layer)
+    assert layer.weights[-1].name == "more"
+    with pytest.raises(ValueError, match="cannot add"):
+        layer.add_weight(shape=(1,))
+
+
+def test_constant():
+    """On TensorFlow the variable: what was traced sees later values."""
+    variable = keras.Variable([1.0, 2.0])
+    assert _keras.constant(variable) is variable
+    read = tf.function(lambda: _keras.constant(variable) * 1)
+    read()
+    variable.assign([3.0, 4.0])
+    np.testing.assert_array_equal(read(), [3.0, 4.0])

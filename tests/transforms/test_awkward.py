@@ -1,0 +1,380 @@
+"""Everything, on each of the awkward models."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import tree
+from scipy import special
+
+import keras_variance as kv
+from keras_variance.transforms import (
+    draw,
+    ensemble,
+    from_deterministic,
+    predictive,
+    propagate_mean,
+    propagate_moments,
+    shrink,
+    zero_mean,
+)
+from tests.transforms import awkward
+
+SAMPLES = 2
+
+
+class Case(NamedTuple):
+    name: str
+    model: keras.Model
+    x: Any
+    y: Any
+
+    @property
+    def kinds(self):
+        """A flat list: what each output means."""
+        kinds = awkward.KINDS.get(self.name, "categorical")
+        flat = [kinds[k] for k in sorted(kinds)] if isinstance(kinds, dict) else kinds
+        return flat if isinstance(flat, list) else [flat]
+
+    @property
+    def tolerance(self):
+        half = {"bfloat16": 0.03}
+        return half.get(self.name, 0.005 if "float16" in self.name else 2e-5)
+
+
+MADE = {}
+
+
+def use_policy(name):
+    policy = name if name in awkward.POLICIES else "float32"
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def case(request, rng):
+    """One of the models, made once: for tests that leave it as it is."""
+    use_policy(request.param)
+    if request.param not in MADE:
+        MADE[request.param] = Case(request.param, *awkward.new(request.param, rng))
+    return MADE[request.param]
+
+
+@pytest.fixture
+def own(request, rng):
+    """One of the models, for one test."""
+    use_policy(request.param)
+    return Case(request.param, *awkward.new(request.param, rng))
+
+
+each_model = pytest.mark.parametrize("case", awkward.MODELS, indirect=True)
+each_own_model = pytest.mark.parametrize("own", awkward.MODELS, indirect=True)
+
+
+def arrays(outputs):
+    """Outputs in their structure, of double precision."""
+    numpy = keras.ops.convert_to_numpy
+    return tree.map_structure(lambda y: numpy(y).astype("float64"), outputs)
+
+
+def assert_equal(actual, expected, tolerance):
+    tree.assert_same_structure(actual, expected)
+    for a, b in zip(tree.flatten(actual), tree.flatten(expected), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance)
+
+
+def probabilities(case, outputs):
+    """What a model's outputs predict: a flat list."""
+    if case.name == "binary_logits":
+        return [special.expit(outputs)]
+    if case.name == "dict_outputs":
+        outputs = {**outputs, "flag": special.expit(outputs["flag"])}
+    return tree.flatten(outputs)
+
+
+def entropy(kind, p):
+    if kind == "bernoulli":
+        p = np.stack([p, 1 - p])
+        return special.entr(p).sum(axis=(0, -1))
+    return special.entr(p).sum(axis=-1)
+
+
+def log_likelihood(kind, y, p):
+    """The sum over all labels."""
+    if kind == "bernoulli":
+        y = np.reshape(y, p.shape)
+        return np.log(np.where(y == 1, p, 1 - p)).sum()
+    if y.shape != p.shape:
+        y = np.eye(p.shape[-1])[y]
+    return np.log((y * p).sum(axis=-1)).sum()
+
+
+def labelled(case, outputs):
+    """(kind, labels, probabilities) of each output that has a likelihood."""
+    every = zip(
+        case.kinds, tree.flatten(case.y), probabilities(case, outputs), strict=True
+    )
+    return [each for each in every if each[0] is not None]
+
+
+def nodes(model):
+    return [len(layer._inbound_nodes) for layer in model._flatten_layers()]
+
+
+def names(model):
+    """Paths of the layers, and names of the inputs, whose layers have others."""
+    inputs = [x.name for x in model.inputs]
+    paths = kv.layers.paths.layer_paths(model).items()
+    kind = keras.layers.InputLayer
+    return inputs, [path for path, each in paths if not isinstance(each, kind)]
+
+
+def assert_refused(function):
+    """A ValueError that ends by what was received."""
+    with pytest.raises(ValueError) as error:
+        function()
+    assert "Received: " in str(error.value).splitlines()[-1], str(error.value)
+
+
+def repeated(outputs):
+    return tree.map_structure(lambda y: np.repeat(y[:, None], SAMPLES, axis=1), outputs)
+
+
+def means(statistics, like):
+    """The means, in the structure of the model's outputs."""
+    if isinstance(like, dict):
+        return {key: means(statistics[key], like[key]) for key in like}
+    if isinstance(like, list):
+        return [means(*each) for each in zip(statistics, like, strict=True)]
+    return statistics["mean"]
+
+
+# What a transformed model returns, and what it has to return for these outputs
+INTERPRETERS = {
+    "ensemble": (lambda m: ensemble(m, SAMPLES), lambda y, _: y, repeated),
+    "integrate_last": (
+        lambda m: ensemble(m, SAMPLES, integrate_last=True),
+        lambda y, _: y,
+        repeated,
+    ),
+    "predictive": (
+        lambda m: predictive(m, SAMPLES, likelihood=None),
+        means,
+        lambda y: y,
+    ),
+    "propagate_mean": (propagate_mean, lambda y, _: y, lambda y: y),
+    "propagate_moments": (
+        lambda m: propagate_moments(m, likelihood=None),
+        lambda y, _: y,
+        lambda y: y,
+    ),
+}
+BUILDERS = {
+    "draw": draw,
+    "from_deterministic": lambda m: from_deterministic(draw(m), awkward.OFF),
+    "shrink": shrink,
+}
+VISIBLE = ("propagate_mean", "zero_mean", "propagate_moments", "draw")
+REFUSED = {
+    "subclassed": (*VISIBLE, "from_deterministic", "shrink"),
+    "two_arguments": (*VISIBLE, "from_deterministic"),
+    "mask_reader": ("integrate_last", "propagate_moments"),
+}
+
+
+@pytest.mark.parametrize("name", INTERPRETERS)
+@each_model
+def test_interpreters_without_noise(case, name):
+    """The source's outputs, and no node on any of its layers."""
+    make, read, expect = INTERPRETERS[name]
+    expected = arrays(case.model(case.x))
+    before = nodes(case.model)
+    if name in REFUSED.get(case.name, ()):
+        assert_refused(lambda: make(case.model))
+    else:
+        outputs = read(make(case.model)(case.x), expected)
+        assert_equal(arrays(outputs), expect(expected), case.tolerance)
+    assert nodes(case.model) == before
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@each_model
+def test_builders_without_noise(case, name):
+    """The source's outputs, with the same nesting and names."""
+    if name in REFUSED.get(case.name, ()):
+        assert_refused(lambda: BUILDERS[name](case.model))
+        return
+    result = BUILDERS[name](case.model)
+    expected = arrays(case.model(case.x))
+    assert_equal(arrays(result(case.x)), expected, case.tolerance)
+    assert names(result) == names(case.model)
+    assert result.dtype_policy.name == case.model.dtype_policy.name
+    if name == "draw":
+        assert not kv.layers.variance_layers(result)
+
+
+@each_model
+def test_zero_mean_without_noise(case):
+    """The source's outputs with all kernels at 0."""
+    before = nodes(case.model)
+    if "zero_mean" in REFUSED.get(case.name, ()):
+        assert_refused(lambda: zero_mean(case.model))
+        return
+    outputs = arrays(zero_mean(case.model)(case.x))
+    kernels = [each.kernel for each in kv.layers.variance_layers(case.model)]
+    values = [keras.ops.copy(kernel) for kernel in kernels]
+    for kernel in kernels:
+        kernel.assign(keras.ops.zeros_like(kernel))
+    expected = arrays(case.model(case.x))
+    for kernel, value in zip(kernels, values, strict=True):
+        kernel.assign(value)
+    assert_equal(outputs, expected, case.tolerance)
+    assert nodes(case.model) == before
+
+
+def flat_predictions(predictions):
+    if isinstance(predictions, kv.Prediction):
+        return [predictions]
+    if isinstance(predictions, dict):
+        predictions = [predictions[k] for k in sorted(predictions)]
+    return list(predictions)
+
+
+def check_predictions(case, predictions):
+    expected = arrays(case.model(case.x))
+    assert isinstance(predictions, kv.Prediction) or (
+        type(predictions) is type(expected) and len(predictions) == len(expected)
+    )
+    each = zip(
+        flat_predictions(predictions),
+        case.kinds,
+        probabilities(case, expected),
+        strict=True,
+    )
+    for prediction, kind, p in each:
+        assert prediction.mean.shape == prediction.variance.shape == p.shape
+        tolerance = case.tolerance
+        np.testing.assert_allclose(prediction.mean, p, atol=tolerance, rtol=tolerance)
+        np.testing.assert_allclose(prediction.variance, 0, atol=1e-6)
+        if kind is None:
+            assert prediction.entropy is prediction.mutual_information is None
+            continue
+        assert prediction.entropy.shape == p.shape[:-1]
+        np.testing.assert_allclose(
+            prediction.entropy, entropy(kind, p), atol=5 * tolerance
+        )
+        np.testing.assert_allclose(prediction.mutual_information, 0, atol=1e-4)
+
+
+@each_model
+def test_mc_predict_without_noise(case):
+    before = nodes(case.model)
+    prediction = kv.mc_predict(case.model, case.x, SAMPLES, verbose=0)
+    check_predictions(case, prediction)
+    assert nodes(case.model) == before
+
+
+@each_model
+def test_moment_predict_without_noise(case):
+    if "propagate_moments" in REFUSED[case.name] if case.name in REFUSED else False:
+        assert_refused(lambda: kv.moment_predict(case.model, case.x, verbose=0))
+        return
+    before = nodes(case.model)
+    check_predictions(case, kv.moment_predict(case.model, case.x, verbose=0))
+    assert nodes(case.model) == before
+
+
+@each_model
+def test_elbo_without_noise(case):
+    def elbo():
+        return kv.elbo(case.model, case.x, case.y, SAMPLES, verbose=0)
+
+    if not any(case.kinds):
+        assert_refused(elbo)
+        return
+    expected = labelled(case, arrays(case.model(case.x)))
+    total = sum(log_likelihood(*each) for each in expected)
+    assert elbo().data_term == pytest.approx(total, rel=10 * case.tolerance)
+    assert elbo().kl == 0
+
+
+@each_own_model
+def test_metrics_of_an_epoch_without_noise(own):
+    callback = kv.callbacks.MCPredict(own.x, own.y, SAMPLES)
+
+    def fit():
+        arguments = {"epochs": 1, "verbose": 0, "callbacks": [callback]}
+        return own.model.fit(own.x, own.y, **arguments).history
+
+    if own.name in ("subclassed", "two_arguments", "regression"):
+        assert_refused(fit)
+        return
+    history = fit()
+    expected = labelled(own, arrays(own.model(own.x)))
+    outputs = getattr(own.model, "output_names", [""])
+    for kind, y, p in expected:
+        at = own.kinds.index(kind)
+        name = f"{outputs[at]}_" if len(expected) > 1 else ""
+        nll = -log_likelihood(kind, y, p) / (y.size if kind != "bernoulli" else len(y))
+        if own.name == "one_hot":
+            nll *= y.shape[-1]
+        for predictor in ("sample", "mean", "ensemble"):
+            (value,) = history[f"val_{predictor}_{name}nll"]
+            assert value == pytest.approx(nll, rel=10 * own.tolerance)
+            (accuracy,) = history[f"val_{predictor}_{name}accuracy"]
+            assert 0 <= accuracy <= 1
+        assert np.isfinite(history[f"val_zero_mean_{name}nll"]).all()
+
+
+@each_own_model
+def test_pruning(own):
+    """What was transformed before is pruned, too."""
+    result = ensemble(own.model, SAMPLES)
+    report = kv.prune(own.model, 0.5)
+    assert report.total.sparsity == pytest.approx(0.5, abs=0.1)
+    expected = repeated(arrays(own.model(own.x)))
+    assert_equal(arrays(result(own.x)), expected, own.tolerance)
+
+
+@pytest.mark.parametrize(
+    "case", ["nested_names", "two_heads", "mask_reader", "binary_logits"], indirect=True
+)
+def test_export(case, tmp_path):
+    """Each endpoint answers with the source's predictions."""
+    folder = kv.export(case.model, tmp_path, samples=SAMPLES)
+    served = tf.saved_model.load(folder)
+    source = case.model
+    x = {
+        each.name: tf.constant(value)
+        for each, value in zip(source.inputs, tree.flatten(case.x), strict=True)
+    }
+    each = probabilities(case, arrays(source(case.x)))
+    prefixes = [""]
+    if len(each) > 1:
+        prefixes = [f"{name}_" for name in source.output_names]
+    has_moments = "propagate_moments" not in REFUSED.get(case.name, ())
+    assert ("moments" in served.signatures) == has_moments
+    for name in {"serving_default", "moments"} & {*served.signatures}:
+        answer = served.signatures[name](**x)
+        for prefix, p, kind in zip(prefixes, each, case.kinds, strict=True):
+            np.testing.assert_allclose(answer[f"{prefix}mean"], p, atol=1e-5)
+            assert (f"{prefix}entropy" in answer) == (kind is not None)
+
+
+@pytest.mark.parametrize("case", ["frozen_nested"], indirect=True)
+def test_training_of_a_nested_model_stays_off(case):
+    """Its dropout and BatchNorm know what the nested model was called with."""
+    expected = arrays(case.model(case.x))
+    statistics = [np.array(w) for w in case.model.non_trainable_weights]
+    for transform in (propagate_mean, lambda model: ensemble(model, 1)):
+        outputs = arrays(transform(case.model)(case.x, training=True))
+        assert_equal(np.reshape(outputs, expected.shape), expected, 1e-5)
+    for transform in BUILDERS.values():
+        outputs = arrays(transform(case.model)(case.x, training=True))
+        assert_equal(outputs, expected, 1e-5)
+    for before, weight in zip(
+        statistics, case.model.non_trainable_weights, strict=True
+    ):
+        np.testing.assert_array_equal(before, weight)
