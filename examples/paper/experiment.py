@@ -1,11 +1,12 @@
 """An experiment: its command line, its result file and the page made of that.
 
-It runs as `python -m examples.paper.NAME`, keeps its trained models in `--work`, goes
-on where it was stopped, and writes `docs/results/NAME.json`, and `NAME.md`.
+It runs as `python -m examples.paper.NAME`, keeps its trained models in `--work`,
+resumes after an interruption, and writes `docs/results/NAME.json`, and `NAME.md`.
 """
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 from matplotlib import pyplot as plt
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, training
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -41,11 +42,22 @@ def parser(description, seeds=3):
     return parser
 
 
-def write(name, args, results, epochs=None, **config):
+def parse(parser, arguments=None):
+    """The arguments; a smoke run has two epochs, unless told otherwise, of one seed."""
+    args = parser.parse_args(arguments)
+    if args.smoke:
+        args.epochs, args.seeds = args.epochs or 2, 1
+    return args
+
+
+def write(name, args, results, epochs=None, recipes=(), seconds=None, **config):
     """The result JSON: what was run, with which versions, and what came out.
 
     Args:
         epochs: Of training, if no others were asked for; None for no training.
+        recipes: What `training.noted` has of the models: how each was trained, with
+            which commit, on which device, in how many seconds.
+        seconds: Of the whole experiment, without models that were there before.
         **config: What else is to be told, such as `data` and `batch_size`.
     """
     versions = {each.__name__: each.__version__ for each in (kv, keras, tf)}
@@ -55,11 +67,18 @@ def write(name, args, results, epochs=None, **config):
         epochs = args.epochs or epochs
         config |= {"epochs": epochs, "seeds": list(common.seeds(args))}
         config |= {"data": "digits (smoke run)"} if args.smoke else {}
-    config = {"versions": versions, **config}
+    config = {
+        "versions": versions,
+        "commit": training.commit(),
+        "device": training.device(),
+        "seconds": seconds,
+        **config,
+        "recipes": list(recipes),
+    }
     args.results.mkdir(parents=True, exist_ok=True)
-    written = {"config": config, "results": results}
+    text = json.dumps({"config": config, "results": results}, indent=2) + "\n"
     path = args.results / f"{name}.json"
-    path.write_text(json.dumps(written, indent=2) + "\n")
+    training.replace(path, lambda temporary: temporary.write_text(text))
 
 
 def report(name, args, table):
@@ -109,9 +128,13 @@ def main(
     arguments=None,
 ):
     """An experiment from its command line: `run(args)` makes results and pictures."""
-    args = parser(description, seeds).parse_args(arguments)
+    args = parse(parser(description, seeds), arguments)
     if not args.report:
         args.results.mkdir(parents=True, exist_ok=True)
-        results = run(args)
-        write(name, args, results, epochs, data=data, batch_size=batch_size)
+        began = time.perf_counter()
+        with training.noted() as recipes:
+            results = run(args)
+        seconds = round(time.perf_counter() - began, 1)
+        config = {"data": data, "batch_size": batch_size}
+        write(name, args, results, epochs, recipes, seconds, **config)
     report(name, args, table)
