@@ -3,9 +3,11 @@
 from functools import partial
 
 import keras
+import numpy as np
 
 from examples import data as datasets
 from examples.networks import variance_vgg, vgg
+from examples.paper import experiment
 from examples.paper.follow import Follow
 from examples.paper.training import Recipe, described, train
 
@@ -16,7 +18,14 @@ PRIORS = {"log_uniform": "log-uniform", "student_t": "Student's t", "ard": "ARD"
 CLASSES = {"cifar10": 10, "cifar100": 100}
 # Of a smoke run: a few images, a narrow network
 SMOKE_IMAGES, SMOKE_WIDTH, SMOKE_EPOCHS = 64, 0.04, 2
-RATE = 2e-3
+# Adam's learning rate, which falls to 0, and its memory of squared gradients. That of
+# log α falls as α grows, so a variance network needs a short memory, and log α moves
+# by at most the rate per step, so a large rate.
+TRAINING = {
+    DROPOUT: {"rate": 2e-3, "beta_2": 0.999},
+    VARIANCE: {"rate": 3e-3, "beta_2": 0.98},
+    DETERMINISTIC: {"rate": 2e-3, "beta_2": 0.999},
+}
 LOG_ALPHA = 0.0
 DROPOUT_FACTOR = 0.5
 
@@ -46,8 +55,6 @@ def load(args):
 
 def random_images(classes):
     """As `load_data` of a CIFAR data set, a few images of noise."""
-    import numpy as np
-
     rng = np.random.default_rng(0)
     x = rng.random((2 * SMOKE_IMAGES, 32, 32, 3), "float32")
     y = np.arange(len(x)) % classes
@@ -90,8 +97,8 @@ def recipe(network, data, args, seed, prior="log_uniform", posterior="layer_alph
         epochs=args.epochs or (SMOKE_EPOCHS if args.smoke else EPOCHS),
         seed=seed,
         batch_size=BATCH_SIZE,
-        optimizer=keras.optimizers.Adam,
-        rate=RATE,
+        optimizer=partial(keras.optimizers.Adam, beta_2=TRAINING[network]["beta_2"]),
+        rate=TRAINING[network]["rate"],
         augment=datasets.flip_and_shift,
     )
 
@@ -106,3 +113,28 @@ def trained(network, data, test_data, args, seed, **options):
     follow = [Follow(*test_data)] if network == VARIANCE else []
     validation = None if network == VARIANCE else test_data
     return made, train(made, data, args.work, validation, follow)
+
+
+def result_name(name, dataset):
+    """Of the files with the results of an experiment, `name` for CIFAR-10."""
+    return name.replace("cifar", dataset) if dataset != "cifar10" else name
+
+
+def main(name, description, run, table, seeds, arguments=None):
+    """As `experiment.main`, for an experiment on CIFAR."""
+    parser = experiment.parser(description, seeds)
+    add_arguments(parser)
+    args = experiment.parse(parser, arguments)
+    titles = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+    experiment.execute(
+        result_name(name, args.dataset),
+        args,
+        run,
+        table,
+        EPOCHS,
+        f"{name} --dataset {args.dataset}" if args.dataset != "cifar10" else name,
+        data="noise (smoke run)" if args.smoke else titles[args.dataset],
+        dataset=args.dataset,
+        width=SMOKE_WIDTH if args.smoke else args.width,
+        batch_size=BATCH_SIZE,
+    )

@@ -188,9 +188,10 @@ def mean_accuracy(rows, column):
 
 
 def quality(probabilities, labels):
-    """Accuracy in percent and negative log-likelihood in nats a row."""
+    """Accuracy in percent, negative log-likelihood in nats per example, and ECE."""
     likelihood = probabilities[np.arange(len(labels)), labels]
     return {
         "accuracy": 100 * float(np.mean(probabilities.argmax(axis=-1) == labels)),
         "nll": -float(np.mean(np.log(np.maximum(likelihood, 1e-30)))),
+        "ece": float(kv.metrics.ExpectedCalibrationError()(labels, probabilities)),
     }

@@ -28,7 +28,7 @@ def parser(description, seeds=3):
     parser.add_argument("--epochs", type=int, help="of every model")
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
     parser.add_argument("--seeds", type=int, default=seeds, help="how many")
-    parser.add_argument("--data-dir", help="folder of mnist.npz; default: download")
+    parser.add_argument("--data-dir", help="folder of DATASET.npz; default: download")
     parser.add_argument(
         "--work", type=Path, default=Path("work"), help="folder for trained models"
     )
@@ -66,7 +66,6 @@ def write(name, args, results, epochs=None, recipes=(), seconds=None, **config):
     else:
         epochs = args.epochs or epochs
         config |= {"epochs": epochs, "seeds": list(common.seeds(args))}
-        config |= {"data": "digits (smoke run)"} if args.smoke else {}
     config = {
         "versions": versions,
         "commit": training.commit(),
@@ -81,12 +80,16 @@ def write(name, args, results, epochs=None, recipes=(), seconds=None, **config):
     training.replace(path, lambda temporary: temporary.write_text(text))
 
 
-def report(name, args, table):
-    """Write `table(config, results)`, Markdown lines, for the results of a JSON."""
+def report(name, args, table, command=None):
+    """Write `table(config, results)`, Markdown lines, for the results of a JSON.
+
+    Args:
+        command: What made the results, if it is not the experiment's name alone.
+    """
     written = json.loads((args.results / f"{name}.json").read_text())
     lines = list(table(written["config"], written["results"]))
     lines.append(
-        f"\nMade by `python -m examples.paper.{name}`; all figures: "
+        f"\nMade by `python -m examples.paper.{command or name}`; all figures: "
         f"[{name}.json]({name}.json)."
     )
     path = args.results / f"{name}.md"
@@ -129,12 +132,18 @@ def main(
 ):
     """An experiment from its command line: `run(args)` makes results and pictures."""
     args = parse(parser(description, seeds), arguments)
+    data = "digits (smoke run)" if args.smoke else data
+    config = {"data": data, "batch_size": batch_size}
+    execute(name, args, run, table, epochs, **config)
+
+
+def execute(name, args, run, table, epochs=None, command=None, **config):
+    """Make results, unless the arguments ask for the page alone, and the page."""
     if not args.report:
         args.results.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
         with training.noted() as recipes:
             results = run(args)
         seconds = round(time.perf_counter() - began, 1)
-        config = {"data": data, "batch_size": batch_size}
         write(name, args, results, epochs, recipes, seconds, **config)
-    report(name, args, table)
+    report(name, args, table, command)

@@ -41,6 +41,7 @@ class Follow(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.predictors is None:
             self.prefix, suffix = split(self.model)
+            keras.utils.set_random_seed(0)
             self.predictors = Predictors(suffix)
             self.start = {each.path: np.array(each) for each in self._generators()}
         for each in self._generators():

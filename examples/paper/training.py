@@ -28,6 +28,7 @@ import numpy as np
 
 from examples.data import Batches
 
+TIMES = ("seconds", "cpu_seconds")  # of an epoch, in the log
 LOSS = partial(keras.losses.SparseCategoricalCrossentropy, from_logits=True)
 
 
@@ -213,7 +214,8 @@ class Start(keras.callbacks.Callback):
 class Log(keras.callbacks.Callback):
     """As `keras.callbacks.CSVLogger`, with one row per epoch after a resumption too.
 
-    It adds the column `seconds`.
+    It adds the columns `seconds` and `cpu_seconds`. The latter, of all threads, do not
+    grow where other programs run on the same processor cores.
     """
 
     def __init__(self, path):
@@ -221,12 +223,14 @@ class Log(keras.callbacks.Callback):
         self.path = path
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.began = time.perf_counter()
+        self.began = time.perf_counter(), time.process_time()
 
     def on_epoch_end(self, epoch, logs=None):
         rows = [row for row in read_log(self.path) if int(row["epoch"]) < epoch]
-        seconds = time.perf_counter() - self.began
-        rows.append({"epoch": epoch, **logs, "seconds": f"{seconds:.1f}"})
+        now = time.perf_counter(), time.process_time()
+        times = zip(TIMES, self.began, now, strict=True)
+        spent = {name: f"{end - began:.1f}" for name, began, end in times}
+        rows.append({"epoch": epoch, **logs, **spent})
         replace(self.path, partial(_write_csv, rows))
 
 
@@ -327,7 +331,7 @@ def _report(recipe, work):
         **recipe.config(),
         "device": device(),
         "commit": commit(),
-        "seconds": round(sum(float(row["seconds"]) for row in rows), 1),
+        **{name: round(sum(float(row[name]) for row in rows), 1) for name in TIMES},
     }
 
 
