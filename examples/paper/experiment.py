@@ -7,11 +7,11 @@ resumes after an interruption, and writes `docs/results/NAME.json`, and `NAME.md
 import argparse
 import json
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import tensorflow as tf
 from matplotlib import pyplot as plt
 
 import keras_variance as kv
@@ -60,7 +60,9 @@ def write(name, args, results, epochs=None, recipes=(), seconds=None, **config):
         seconds: Of the whole experiment, without models that were there before.
         **config: What else is to be told, such as `data` and `batch_size`.
     """
-    versions = {each.__name__: each.__version__ for each in (kv, keras, tf)}
+    backend = keras.backend.backend()
+    versions = {each.__name__: each.__version__ for each in (kv, keras)}
+    versions[backend] = version(backend)
     if epochs is None:
         config = {}
     else:

@@ -150,8 +150,10 @@ def train(recipe, data, work, test_data=None, callbacks=()):
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
         print(f"Training {recipe.stem}", flush=True)
+        origin = {"device": device(), "commit": commit()}
         model = _fit(recipe, data, work, test_data, callbacks)
-        replace(path.with_suffix(".json"), _write_json(_report(recipe, work)))
+        report = {**recipe.config(), **origin, **_spent(recipe, work)}
+        replace(path.with_suffix(".json"), _write_json(report))
         replace(path, model.save)
     shutil.rmtree(work / recipe.stem, ignore_errors=True)
     _note(path.with_suffix(".json"))
@@ -324,15 +326,10 @@ def _note(path):
         _notes.append(report)
 
 
-def _report(recipe, work):
-    """What was trained, with what, where, and in how many seconds."""
+def _spent(recipe, work):
+    """Seconds of training, without what interruptions have cost."""
     rows = read_log(log_path(recipe, work))
-    return {
-        **recipe.config(),
-        "device": device(),
-        "commit": commit(),
-        **{name: round(sum(float(row[name]) for row in rows), 1) for name in TIMES},
-    }
+    return {name: round(sum(float(row[name]) for row in rows), 1) for name in TIMES}
 
 
 def device():
@@ -344,6 +341,8 @@ def device():
 
 def commit():
     """Of the code, with a plus where files differ from it; None outside of git."""
+    if shutil.which("git") is None:
+        return None
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always"]
     command += ["--dirty=+", "--exclude=*", "--abbrev=12"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
