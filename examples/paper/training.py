@@ -171,6 +171,7 @@ def _fit(recipe, data, work, test_data, callbacks):
         epochs=recipe.epochs,
         initial_epoch=backup.epoch,
         verbose=1 if sys.stdout.isatty() else 2,
+        shuffle=False,  # the batches are; Keras would do so by Python's generator
         validation_data=test_data,
         validation_batch_size=500,
         callbacks=[
