@@ -36,9 +36,7 @@ def parser(description, seeds=3):
     parser.add_argument(
         "--report", action="store_true", help="only write the table of the results"
     )
-    parser.add_argument(
-        "--smoke", action="store_true", help="a few rows of digits, in seconds"
-    )
+    parser.add_argument("--smoke", action="store_true", help="a few images, in seconds")
     return parser
 
 

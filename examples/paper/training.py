@@ -1,8 +1,8 @@
-"""Training that a kill at any moment cannot harm: it resumes, with equal numbers.
+"""Training that survives a kill at any moment: it resumes, and gives equal numbers.
 
-A `Recipe` is all that makes a trained model. `train` looks for the model of a recipe
-in a folder, and trains it where there is none. Whatever is written there is whole or
-absent: it is written to a temporary name, and renamed.
+A `Recipe` is everything that determines a trained model. `train` looks for the model
+of a recipe in a folder, and trains it if there is none. Files in that folder are
+complete or absent: each is written under a temporary name, then renamed.
 """
 
 import csv
@@ -34,17 +34,17 @@ LOSS = partial(keras.losses.SparseCategoricalCrossentropy, from_logits=True)
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All that makes a trained model.
+    """Everything that determines a trained model.
 
-    Functions that make something are partial functions (or classes): their names and
-    arguments are part of the recipe.
+    Fields that make something are partial functions, named functions or classes: their
+    names and arguments are part of the recipe.
 
     Attributes:
         name: Of the network, for files and tables.
         network: Makes the model.
-        data: The shape of the training images, and a checksum (see `described`).
+        data: The shape of the training images and a checksum: see `described`.
         epochs: Integer.
-        seed: Of the initial weights, batches and noise.
+        seed: Integer, for initial weights, batches and noise.
         batch_size: Integer.
         optimizer: Makes the optimizer from a learning rate.
         rate: The learning rate at first; it falls as rate · (1 − t)^power over
@@ -71,14 +71,14 @@ class Recipe:
     precision: str = "float32"
 
     def config(self):
-        """The recipe as JSON has it, with the backend."""
+        """The recipe and the backend, as a dict for JSON."""
         fields = dataclasses.fields(self)
         config = {each.name: plain(getattr(self, each.name)) for each in fields}
         return {**config, "backend": keras.backend.backend()}
 
     @property
     def stem(self):
-        """Of the names of files: readable, and different for each recipe."""
+        """File name without suffix: readable, and unique to the recipe."""
         text = json.dumps(self.config(), sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"{self.name}-seed{self.seed}-epochs{self.epochs}-{key}"
@@ -92,11 +92,12 @@ class Recipe:
     def compiled(self, steps):
         """A new model, ready to be trained with `steps` steps per epoch."""
         keras.utils.set_random_seed(self.seed)
+        before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.precision)
         try:
             model = self.network()
         finally:
-            keras.config.set_dtype_policy("float32")
+            keras.config.set_dtype_policy(before)
         model.compile(
             self.optimizer(self.schedule(steps)), self.loss(), metrics=["accuracy"]
         )
@@ -104,7 +105,11 @@ class Recipe:
 
 
 def plain(value) -> Any:
-    """What JSON can hold of a function, a Keras object or a model, by its names."""
+    """A function, a Keras object or a model by its names and arguments, for JSON.
+
+    Raises:
+        ValueError: For a lambda, which has no name.
+    """
     if isinstance(value, partial):
         arguments = {str(k): plain(x) for k, x in enumerate(value.args)}
         return {"make": plain(value.func), **arguments, **plain(value.keywords)}
@@ -115,6 +120,11 @@ def plain(value) -> Any:
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     if hasattr(value, "__name__"):  # a class or a function
+        if value.__name__ == "<lambda>":
+            raise ValueError(
+                "A recipe takes named functions and partial functions. "
+                f"Received: {value}"
+            )
         return value.__name__
     if hasattr(value, "get_config"):
         return {"make": type(value).__name__, **plain(value.get_config())}
@@ -122,7 +132,7 @@ def plain(value) -> Any:
 
 
 def checksum(*arrays):
-    """Of the contents of arrays, in hexadecimal."""
+    """The checksum of arrays' contents, in hexadecimal."""
     total = 0
     for each in arrays:
         total = zlib.crc32(np.ascontiguousarray(each), total)
@@ -136,7 +146,7 @@ def described(data):
 
 
 def train(recipe, data, work, test_data=None, callbacks=()):
-    """The trained model of a recipe, from the work folder where it is there.
+    """The trained model of a recipe, from the work folder if it is there.
 
     Args:
         recipe: A `Recipe`.
@@ -197,7 +207,7 @@ def _write_json(value):
 
 
 class Start(keras.callbacks.Callback):
-    """Makes all chance in an epoch a function of the seed and the epoch."""
+    """Makes the randomness of an epoch a function of the seed and the epoch."""
 
     def __init__(self, batches, seed):
         super().__init__()
@@ -253,7 +263,7 @@ def read_log(path):
 
 
 def log_path(recipe, work):
-    """Path of the log of a training."""
+    """Path of a recipe's log."""
     return work / f"{recipe.stem}.csv"
 
 
@@ -303,7 +313,7 @@ class Backup(keras.callbacks.Callback):
 
 
 def file_checksum(path):
-    """Of the bytes of a file, in hexadecimal."""
+    """The checksum of a file, in hexadecimal."""
     return checksum(np.fromfile(path, "uint8"))
 
 
@@ -312,7 +322,7 @@ _notes = []
 
 @contextmanager
 def noted():
-    """A list that gets the reports of all models that are trained or found inside."""
+    """A list that collects the reports of the models trained or found in the block."""
     global _notes
     before, _notes = _notes, []
     try:
@@ -328,20 +338,20 @@ def _note(path):
 
 
 def _spent(recipe, work):
-    """Seconds of training, without what interruptions have cost."""
+    """Seconds of training, without those that interruptions cost."""
     rows = read_log(log_path(recipe, work))
     return {name: round(sum(float(row[name]) for row in rows), 1) for name in TIMES}
 
 
 def device():
-    """Of training, in words: the accelerator, or else the processor."""
+    """What trains, in words."""
     kind = keras.distribution.list_devices()[0].split(":")[0]
     threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
     return f"{kind}, {platform.machine()}, {threads} threads"
 
 
 def commit():
-    """Of the code, with a plus where files differ from it; None outside of git."""
+    """The code's commit, with a plus if files were changed; None outside of git."""
     if shutil.which("git") is None:
         return None
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always"]

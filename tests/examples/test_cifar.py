@@ -1,14 +1,12 @@
 """The experiments on CIFAR run, in small."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
 
-import pytest
-
 from examples.paper import (
-    cifar,
     cifar_classification,
     cifar_phase_transition,
     cifar_train,
@@ -35,21 +33,31 @@ def test_experiments(tmp_path, capsys):
         assert log["log_alpha_dense1"][1] > log["log_alpha_dense1"][0] > 0
 
 
-def test_cifar100(tmp_path):
-    options = ["--smoke", "--work", str(tmp_path), "--results", str(tmp_path)]
-    cifar_classification.main(["--dataset", "cifar100", "--epochs", "1", *options])
-    page = (tmp_path / "cifar100_classification.md").read_text()
-    assert "(81.7)" in page and "--dataset cifar100`" in page
+def test_cifar100_page(tmp_path):
+    """It has the results file, the command and the paper's numbers of CIFAR-100."""
+    metrics = {"accuracy": 50.0, "nll": 1.0, "ece": 0.1, "cpu_seconds": 2.0}
+    columns = dict.fromkeys(cifar_classification.COLUMNS, metrics)
+    rows = [{**columns, "log_alpha": {"log_alpha_dense1": 3.0}}]
+    config = {"dataset": "cifar100", "data": "CIFAR-100", "width": 0.25}
+    written = {
+        "config": {**config, "epochs": 40, "seeds": [0]},
+        "results": dict.fromkeys(cifar_classification.METHODS, rows),
+    }
+    path = tmp_path / "cifar100_classification.json"
+    path.write_text(json.dumps(written))
+    options = ["--dataset", "cifar100", "--report", "--results", str(tmp_path)]
+    cifar_classification.main(options)
+    page = path.with_suffix(".md").read_text()
+    assert "50.00 (81.7)" in page
+    assert "cifar_classification --dataset cifar100`" in page
 
 
-@pytest.mark.parametrize("network", cifar.NETWORKS)
-def test_cifar_train(network, tmp_path):
-    arguments = [network, "--smoke", "--epochs", "1", "--work", str(tmp_path)]
+def test_cifar_train(tmp_path):
+    arguments = ["deterministic", "--smoke", "--epochs", "1", "--work", str(tmp_path)]
     cifar_train.main(arguments)
     (log,) = tmp_path.glob("*.csv")
     (row,) = training.read_log(log)
-    assert ("log_alpha_conv5_3" in row) == (network == cifar.VARIANCE)
-    assert ("val_accuracy" in row) == (network != cifar.VARIANCE)
+    assert 0 <= float(row["val_accuracy"]) <= 1
 
 
 def test_cifar_train_survives_a_kill(tmp_path):

@@ -199,6 +199,11 @@ def test_plain():
     assert json.loads(json.dumps(described)) == described
 
 
+def test_plain_refuses_a_lambda():
+    with pytest.raises(ValueError, match=r"Received: <function"):
+        training.plain({"network": lambda: None})
+
+
 def test_plain_of_a_model_is_its_weights():
     keras.utils.set_random_seed(0)
     one, other = network(), network()
