@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import cifar, common
+from examples.paper import cifar, common, experiment
 from examples.paper.dropout import dropout_samples
 from examples.paper.follow import log_alphas
 
@@ -119,6 +119,22 @@ def table(config, results):
     for seed, row in zip(config["seeds"], results[VARIANCE], strict=True):
         cells = (f"{row['log_alpha'][each]:.1f}" for each in layers)
         yield f"| {seed} | " + " | ".join(cells) + " |"
+
+
+def compare(config, results):
+    paper, ours = [], []
+    for title, rows in results.items():
+        known = "/".join(map(str, PAPER[config["dataset"]][title]))
+        values = (mean_of(rows, column, "accuracy") for column in COLUMNS)
+        numbers = "/".join(f"{value:.2f}" for value in values if value is not None)
+        paper.append(f"{title} {known}")
+        ours.append(f"{title} {numbers}")
+    return experiment.Comparison(
+        f"Table 2, {config['data']}, one sample/mean/20 samples(/moments), %",
+        ", ".join(paper),
+        ", ".join(ours),
+        f"The network here has {config['width']:g} times the paper's filters.",
+    )
 
 
 def main(arguments=None):

@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 NAME = "cifar_phase_transition"
-# Of each, the network after its training: the paper's text
+# log α of a layer after training, in the paper's text
 PAPER = {"conv5_1": "> 15", "conv5_2": "> 15", "conv5_3": "> 15", "dense1": "> 12"}
 
 
@@ -90,6 +90,19 @@ def table(config, results):
         cells = (f"{x[-1]:.1f}" for x in alphas(log).values())
         yield f"| {cifar.PRIORS[prior]} | " + " | ".join(cells) + " |"
     yield "| the paper, log-uniform | " + " | ".join(PAPER[x] for x in layers) + " |"
+
+
+def compare(config, results):
+    ours = []
+    for prior, (log, *_) in results.items():
+        mean, ensemble = (log[f"{x}_accuracy"][-1] for x in ("mean", "ensemble"))
+        ours.append(f"{cifar.PRIORS[prior]} {mean:.2f}/{ensemble:.2f}")
+    return experiment.Comparison(
+        f"Figures 3 and 8, {config['data']}: mean/20 samples, %",
+        "mean at chance, ensemble as before",
+        ", ".join(ours),
+        f"The network here has {config['width']:g} times the paper's filters.",
+    )
 
 
 def main(arguments=None):
