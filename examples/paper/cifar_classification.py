@@ -14,7 +14,6 @@ import time
 import keras
 import numpy as np
 
-import keras_variance as kv
 from examples.paper import cifar, common, experiment
 from examples.paper.dropout import dropout_samples
 from examples.paper.follow import log_alphas
@@ -30,11 +29,6 @@ PAPER = {
 }
 
 
-def moments(model, x):
-    """Class probabilities by one pass of moments."""
-    return kv.moment_predict(model, x, 500, from_logits=True, verbose=0).mean
-
-
 def predictors(title):
     """Functions of a model and images that give class probabilities, by column."""
     if title == DROPOUT:
@@ -47,7 +41,7 @@ def predictors(title):
         "1 sample": lambda model, x: common.sampled(model, x, 1),
         "mean": common.by_means,
         f"{SAMPLES} samples": lambda model, x: common.sampled(model, x, SAMPLES),
-        "moments": moments,
+        "moments": common.by_moments,
     }
 
 

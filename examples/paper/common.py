@@ -162,6 +162,11 @@ def sampled(model, x, samples):
     return kv.mc_predict(model, x, samples, 500, **options).mean
 
 
+def by_moments(model, x):
+    """Class probabilities by one pass of moments."""
+    return kv.moment_predict(model, x, 500, from_logits=True, verbose=0).mean
+
+
 def predicted(model, x):
     """Class probabilities of a model that draws nothing."""
     return np.asarray(keras.ops.softmax(model.predict(x, 500, verbose=0)))

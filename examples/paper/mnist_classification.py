@@ -11,7 +11,6 @@ from functools import partial
 
 import keras
 
-import keras_variance as kv
 from examples.paper import common, experiment
 from examples.paper.dropout import dropout_samples
 
@@ -38,12 +37,11 @@ def binary_dropout(data, args, seed, x):
 def variational_dropout(data, args, seed, x):
     """Predictions by column."""
     model = common.all_four_layers(data, args, seed, "layer_alpha")
-    moments = kv.moment_predict(model, x, 500, from_logits=True, verbose=0)
     return model, {
         "1 sample": common.sampled(model, x, 1),
         "mean": common.by_means(model, x),
         f"{SAMPLES} samples": common.sampled(model, x, SAMPLES),
-        "moments": moments.mean,
+        "moments": common.by_moments(model, x),
     }
 
 
