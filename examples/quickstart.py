@@ -1,8 +1,8 @@
 """Train a network with a variance layer, and look at where its information is.
 
-    python examples/quickstart.py                      # digits: offline, seconds
-    python examples/quickstart.py --dataset mnist --epochs 10 [--data-dir DIR]
-    python examples/quickstart.py --prune 0.9
+    python -m examples.quickstart                      # digits: offline, seconds
+    python -m examples.quickstart --dataset mnist --epochs 10 [--data-dir DIR]
+    python -m examples.quickstart --prune 0.9
 
 Every weight of the variance layer has mean 0. One sample of the weights
 classifies well, the average of 20 samples better, and as well one pass of
@@ -18,63 +18,20 @@ import matplotlib
 import numpy as np
 
 import keras_variance as kv
+from examples.data import DATASETS, load_data
+from examples.networks import lenet
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 SAMPLES = 20
 
 
-def load_data(dataset, data_dir=None):
-    """(x_train, y_train), (x_test, y_test), images scaled to [0, 1]."""
-    if dataset == "digits":
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        digits = load_digits()
-        split = train_test_split(
-            digits.images, digits.target, test_size=0.2, random_state=0
-        )
-        x_train, x_test, y_train, y_test = split
-    elif data_dir:
-        with np.load(Path(data_dir) / f"{dataset}.npz") as file:
-            names = ("x_train", "y_train", "x_test", "y_test")
-            x_train, y_train, x_test, y_test = (file[name] for name in names)
-    else:
-        module = getattr(keras.datasets, dataset)
-        (x_train, y_train), (x_test, y_test) = module.load_data()
-    shape = (*x_train.shape[1:3], -1)
-    x_train, x_test = (
-        x.reshape(len(x), *shape).astype("float32") / float(x_train.max())
-        for x in (x_train, x_test)
-    )
-    return (x_train, y_train.ravel()), (x_test, y_test.ravel())
-
-
 def build_model(input_shape, dense):
-    """LeNet-5-Caffe (3×3 convolutions for small images) around a dense layer."""
-    small = input_shape[0] < 28
-    convolution = {"kernel_size": 3 if small else 5, "use_bias": False}
-    convolution["padding"] = "same" if small else "valid"
-    return keras.Sequential(
-        [
-            keras.Input(input_shape),
-            keras.layers.Conv2D(20, **convolution),
-            keras.layers.BatchNormalization(momentum=0.9),
-            keras.layers.ReLU(),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Conv2D(50, **convolution),
-            keras.layers.BatchNormalization(momentum=0.9),
-            keras.layers.ReLU(),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Flatten(),
-            dense,
-            keras.layers.BatchNormalization(momentum=0.9),
-            keras.layers.ReLU(),
-            keras.layers.Dense(10),
-        ]
-    )
+    """LeNet-5-Caffe around a dense layer."""
+    layers = keras.layers
+    stock = layers.Conv2D, layers.Conv2D, lambda *_, **__: dense, layers.Dense
+    return lenet(input_shape, *stock, momentum=0.9)
 
 
 def train(model, data, test_data, epochs, batch_size):

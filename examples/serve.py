@@ -18,6 +18,7 @@ import numpy as np
 
 import keras_variance as kv
 from examples import quickstart
+from examples.data import load_data
 
 QUERY = Path(__file__).with_name("query.py")
 
@@ -25,7 +26,7 @@ QUERY = Path(__file__).with_name("query.py")
 def digits(epochs):
     """A model trained on digits, and 32 rows of test data."""
     keras.utils.set_random_seed(0)
-    data, (x, y) = quickstart.load_data("digits")
+    data, (x, y) = load_data("digits")
     layer = kv.VarianceDense(500, use_bias=False)
     model = quickstart.build_model(x.shape[1:], layer)
     quickstart.train(model, data, (x, y), epochs, batch_size=50)

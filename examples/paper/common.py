@@ -1,6 +1,5 @@
 """What the experiments share: data, LeNet-5-Caffe and its trained variants."""
 
-import sys
 import warnings
 from functools import partial
 
@@ -8,7 +7,10 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-from examples.quickstart import load_data
+from examples.data import load_data
+from examples.networks import lenet
+from examples.paper import training
+from examples.paper.training import Recipe, described
 
 BATCH_SIZE = 200
 # Of the network that most experiments look at, and its layers
@@ -38,60 +40,14 @@ def load(args):
     """(x_train, y_train), (x_test, y_test) of MNIST; digits in a smoke run."""
     if not args.smoke:
         return load_data("mnist", args.data_dir)
-    shrink(args)
     return tuple((x[:200], y[:200]) for x, y in load_data("digits"))
-
-
-def shrink(args):
-    """Two epochs of one seed, for a smoke run."""
-    args.epochs, args.seeds = 2, 1
 
 
 def seeds(args):
     return range(args.seed, args.seed + args.seeds)
 
 
-def lenet(input_shape, *layers, activation=keras.layers.ReLU, biases=True, dropout=0.0):
-    """LeNet-5-Caffe, BatchNorm after each linear layer but the last.
-
-    Args:
-        input_shape: (height, width, channels); small images get 3×3 convolutions.
-        *layers: Two convolutions and two dense layers: classes, or functions with
-            the arguments of these.
-        activation: Function that makes the layer behind each BatchNorm.
-        biases: Whether BatchNorm has its scale and shift, and the last layer a bias.
-        dropout: Rate before the first dense layer; 0 for no such layer.
-    """
-    small = input_shape[0] < 28
-    size, padding = (3, "same") if small else (5, "valid")
-    convolution = {"kernel_size": size, "padding": padding, "use_bias": False}
-    first, second, dense, last = layers
-
-    def normalization():
-        return keras.layers.BatchNormalization(center=biases, scale=biases)
-
-    return keras.Sequential(
-        [
-            keras.Input(input_shape),
-            first(20, **convolution),
-            normalization(),
-            activation(),
-            keras.layers.MaxPooling2D(),
-            second(50, **convolution),
-            normalization(),
-            activation(),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Flatten(),
-            *([keras.layers.Dropout(dropout)] if dropout else []),
-            dense(500, use_bias=False),
-            normalization(),
-            activation(),
-            last(10, use_bias=biases),
-        ]
-    )
-
-
-def train(
+def recipe(
     name,
     build,
     data,
@@ -104,33 +60,33 @@ def train(
     beta_2=0.999,
     batch_size=BATCH_SIZE,
 ):
-    """A trained model: Adam, its rate falling as rate · (1 − t)^power from 0 to t = 1.
+    """The `Recipe` of a network that Adam trains.
 
-    Kept as `NAME-seedN-epochsM.keras` in the work folder, where it is looked for
-    first; after an interruption training goes on with the epoch it was in.
+    Args:
+        build: Makes the network: a function or a partial function.
+        data: `(x, y)` of training.
+        epochs: Integer, unless `args.epochs` says otherwise.
+        callbacks: Partial functions, each of which makes a callback.
+        rate: The learning rate falls as rate · (1 − t)^power from t = 0 to t = 1.
     """
-    epochs = args.epochs or epochs
-    stem = f"{name}-seed{seed}-epochs{epochs}" + "-smoke" * args.smoke
-    path = args.work / f"{stem}.keras"
-    if path.exists():
-        return keras.models.load_model(path)
-    args.work.mkdir(parents=True, exist_ok=True)
-    print(f"Training {stem}", flush=True)
-    keras.utils.set_random_seed(seed)
-    model = build()
-    steps = epochs * -(-len(data[0]) // batch_size)
-    schedule = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0, power)
-    model.compile(
-        keras.optimizers.Adam(schedule, beta_2=beta_2),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+    return Recipe(
+        name + "-smoke" * args.smoke,
+        build,
+        described(data),
+        args.epochs or epochs,
+        seed,
+        batch_size,
+        partial(keras.optimizers.Adam, beta_2=beta_2),
+        rate,
+        power,
+        callbacks=tuple(callbacks),
     )
-    # Last, when the others have made the weights that it restores
-    callbacks = [*callbacks, keras.callbacks.BackupAndRestore(args.work / stem)]
-    verbose = 1 if sys.stdout.isatty() else 2
-    model.fit(*data, batch_size, epochs, verbose, callbacks=callbacks)
-    model.save(path)
-    return model
+
+
+def train(name, build, data, args, seed, epochs, callbacks=(), **options):
+    """The trained model of a `recipe`, from the work folder if it is there."""
+    made = recipe(name, build, data, args, seed, epochs, callbacks, **options)
+    return training.train(made, data, args.work)
 
 
 def one_variance_layer(
@@ -147,8 +103,8 @@ def one_variance_layer(
     return train(name, build, data, args, seed, epochs)
 
 
-def variational_dropout(data, args, seed, posterior, prior, callbacks=()):
-    """LeNet-5 with its first dense layer trained for the ELBO.
+def variational_dropout(data, args, seed, posterior, prior):
+    """The recipe of LeNet-5 with its first dense layer trained for the ELBO.
 
     Args:
         posterior: A key of `POSTERIORS`.
@@ -159,9 +115,7 @@ def variational_dropout(data, args, seed, posterior, prior, callbacks=()):
     layers = (keras.layers.Conv2D, keras.layers.Conv2D, dense, keras.layers.Dense)
     build = partial(lenet, data[0].shape[1:], *layers)
     name = f"lenet-dense-{posterior}-{prior}"
-    return train(
-        name, build, data, args, seed, ALPHA_EPOCHS, callbacks, **ALPHA_TRAINING
-    )
+    return recipe(name, build, data, args, seed, ALPHA_EPOCHS, **ALPHA_TRAINING)
 
 
 def all_four_layers(
@@ -171,6 +125,7 @@ def all_four_layers(
 
     Args:
         name: Of the model; a key of `POSTERIORS` where `posterior` is not given.
+        callbacks: See `recipe`.
     """
     config = {"prior": "log_uniform", "train_size": len(data[0])}
     config["posterior"] = posterior or POSTERIORS[name]
@@ -207,6 +162,11 @@ def sampled(model, x, samples):
     return kv.mc_predict(model, x, samples, 500, **options).mean
 
 
+def by_moments(model, x):
+    """Class probabilities by one pass of moments."""
+    return kv.moment_predict(model, x, 500, from_logits=True, verbose=0).mean
+
+
 def predicted(model, x):
     """Class probabilities of a model that draws nothing."""
     return np.asarray(keras.ops.softmax(model.predict(x, 500, verbose=0)))
@@ -233,9 +193,10 @@ def mean_accuracy(rows, column):
 
 
 def quality(probabilities, labels):
-    """Accuracy in percent and negative log-likelihood in nats a row."""
+    """Accuracy in percent, negative log-likelihood in nats per example, and ECE."""
     likelihood = probabilities[np.arange(len(labels)), labels]
     return {
         "accuracy": 100 * float(np.mean(probabilities.argmax(axis=-1) == labels)),
         "nll": -float(np.mean(np.log(np.maximum(likelihood, 1e-30)))),
+        "ece": float(kv.metrics.ExpectedCalibrationError()(labels, probabilities)),
     }

@@ -1,20 +1,21 @@
 """An experiment: its command line, its result file and the page made of that.
 
-It runs as `python -m examples.paper.NAME`, keeps its trained models in `--work`, goes
-on where it was stopped, and writes `docs/results/NAME.json`, and `NAME.md`.
+It runs as `python -m examples.paper.NAME`, keeps its trained models in `--work`,
+resumes after an interruption, and writes `docs/results/NAME.json`, and `NAME.md`.
 """
 
 import argparse
 import json
+import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import tensorflow as tf
 from matplotlib import pyplot as plt
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, training
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -27,7 +28,7 @@ def parser(description, seeds=3):
     parser.add_argument("--epochs", type=int, help="of every model")
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
     parser.add_argument("--seeds", type=int, default=seeds, help="how many")
-    parser.add_argument("--data-dir", help="folder of mnist.npz; default: download")
+    parser.add_argument("--data-dir", help="folder of DATASET.npz; default: download")
     parser.add_argument(
         "--work", type=Path, default=Path("work"), help="folder for trained models"
     )
@@ -35,39 +36,60 @@ def parser(description, seeds=3):
     parser.add_argument(
         "--report", action="store_true", help="only write the table of the results"
     )
-    parser.add_argument(
-        "--smoke", action="store_true", help="a few rows of digits, in seconds"
-    )
+    parser.add_argument("--smoke", action="store_true", help="a few images, in seconds")
     return parser
 
 
-def write(name, args, results, epochs=None, **config):
+def parse(parser, arguments=None):
+    """The arguments; a smoke run has two epochs, unless told otherwise, of one seed."""
+    args = parser.parse_args(arguments)
+    if args.smoke:
+        args.epochs, args.seeds = args.epochs or 2, 1
+    return args
+
+
+def write(name, args, results, epochs=None, recipes=(), seconds=None, **config):
     """The result JSON: what was run, with which versions, and what came out.
 
     Args:
         epochs: Of training, if no others were asked for; None for no training.
+        recipes: What `training.noted` has of the models: how each was trained, with
+            which commit, on which device, in how many seconds.
+        seconds: Of the whole experiment, without models that were there before.
         **config: What else is to be told, such as `data` and `batch_size`.
     """
-    versions = {each.__name__: each.__version__ for each in (kv, keras, tf)}
+    backend = keras.backend.backend()
+    versions = {each.__name__: each.__version__ for each in (kv, keras)}
+    versions[backend] = version(backend)
     if epochs is None:
         config = {}
     else:
         epochs = args.epochs or epochs
         config |= {"epochs": epochs, "seeds": list(common.seeds(args))}
-        config |= {"data": "digits (smoke run)"} if args.smoke else {}
-    config = {"versions": versions, **config}
+    config = {
+        "versions": versions,
+        "commit": training.commit(),
+        "device": training.device(),
+        "seconds": seconds,
+        **config,
+        "recipes": list(recipes),
+    }
     args.results.mkdir(parents=True, exist_ok=True)
-    written = {"config": config, "results": results}
+    text = json.dumps({"config": config, "results": results}, indent=2) + "\n"
     path = args.results / f"{name}.json"
-    path.write_text(json.dumps(written, indent=2) + "\n")
+    training.replace(path, lambda temporary: temporary.write_text(text))
 
 
-def report(name, args, table):
-    """Write `table(config, results)`, Markdown lines, for the results of a JSON."""
+def report(name, args, table, command=None):
+    """Write `table(config, results)`, Markdown lines, for the results of a JSON.
+
+    Args:
+        command: What made the results, if it is not the experiment's name alone.
+    """
     written = json.loads((args.results / f"{name}.json").read_text())
     lines = list(table(written["config"], written["results"]))
     lines.append(
-        f"\nMade by `python -m examples.paper.{name}`; all figures: "
+        f"\nMade by `python -m examples.paper.{command or name}`; all figures: "
         f"[{name}.json]({name}.json)."
     )
     path = args.results / f"{name}.md"
@@ -109,9 +131,19 @@ def main(
     arguments=None,
 ):
     """An experiment from its command line: `run(args)` makes results and pictures."""
-    args = parser(description, seeds).parse_args(arguments)
+    args = parse(parser(description, seeds), arguments)
+    data = "digits (smoke run)" if args.smoke else data
+    config = {"data": data, "batch_size": batch_size}
+    execute(name, args, run, table, epochs, **config)
+
+
+def execute(name, args, run, table, epochs=None, command=None, **config):
+    """Make results, unless the arguments ask for the page alone, and the page."""
     if not args.report:
         args.results.mkdir(parents=True, exist_ok=True)
-        results = run(args)
-        write(name, args, results, epochs, data=data, batch_size=batch_size)
-    report(name, args, table)
+        began = time.perf_counter()
+        with training.noted() as recipes:
+            results = run(args)
+        seconds = round(time.perf_counter() - began, 1)
+        write(name, args, results, epochs, recipes, seconds, **config)
+    report(name, args, table, command)

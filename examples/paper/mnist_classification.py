@@ -10,10 +10,9 @@ paper's columns: one pass of moments, and log α, which tells what became of eac
 from functools import partial
 
 import keras
-import numpy as np
 
-import keras_variance as kv
 from examples.paper import common, experiment
+from examples.paper.dropout import dropout_samples
 
 NAME = "mnist_classification"
 BINARY, VARIATIONAL = "binary dropout", "variational dropout"
@@ -21,20 +20,6 @@ EPOCHS = {BINARY: 16, VARIATIONAL: common.ALL_EPOCHS}
 SAMPLES = 20
 PAPER = {BINARY: (99.1, 99.4, 99.4), VARIATIONAL: (98.2, 11.3, 99.3)}
 COLUMNS = ("1 sample", "mean", f"{SAMPLES} samples", "moments")
-
-
-def dropout_samples(model, x, samples):
-    """Class probabilities, averaged over draws of what is dropped."""
-    layers = model.layers
-    drop = [isinstance(each, keras.layers.Dropout) for each in layers].index(True)
-    features = keras.Sequential(layers[:drop]).predict(x, 500, verbose=0)
-    total = 0
-    for _ in range(samples):
-        hidden = features
-        for layer in layers[drop:]:
-            hidden = layer(hidden, training=layer is layers[drop])
-        total += keras.ops.softmax(hidden)
-    return np.asarray(total / samples)
 
 
 def binary_dropout(data, args, seed, x):
@@ -52,12 +37,11 @@ def binary_dropout(data, args, seed, x):
 def variational_dropout(data, args, seed, x):
     """Predictions by column."""
     model = common.all_four_layers(data, args, seed, "layer_alpha")
-    moments = kv.moment_predict(model, x, 500, from_logits=True, verbose=0)
     return model, {
         "1 sample": common.sampled(model, x, 1),
         "mean": common.by_means(model, x),
         f"{SAMPLES} samples": common.sampled(model, x, SAMPLES),
-        "moments": moments.mean,
+        "moments": common.by_moments(model, x),
     }
 
 

@@ -10,7 +10,7 @@ that of the training data.
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common, experiment, mnist_phase_transition
+from examples.paper import common, experiment, mnist_phase_transition, training
 
 NAME = "mnist_parameterizations"
 ONE, ALL = "one dense layer", "all four layers"
@@ -43,7 +43,8 @@ def train(title, posterior, data, test_data, args, seed):
     if posterior == "layer_alpha":  # that of the figure
         options = data, test_data, args, seed, "log_uniform"
         return mnist_phase_transition.train(*options)
-    return common.variational_dropout(data, args, seed, posterior, "log_uniform")
+    recipe = common.variational_dropout(data, args, seed, posterior, "log_uniform")
+    return training.train(recipe, data, args.work)
 
 
 def run(args):

@@ -7,81 +7,45 @@ one α, under each prior: epoch by epoch log α and the accuracies of the weight
 of one sample, of 20 samples, and of one sample without means.
 """
 
-import csv
-
-import keras
 import matplotlib
 
-import keras_variance as kv
-from examples.paper import common, experiment
+from examples.paper import common, experiment, training
+from examples.paper.follow import PREDICTORS, Follow, followed
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 NAME = "mnist_phase_transition"
 PRIORS = {"log_uniform": "log-uniform", "student_t": "Student's t", "ard": "ARD"}
-PREDICTORS = {
-    "mean": "weights at their means",
-    "sample": "one sample",
-    "ensemble": "20 samples",
-    "zero_mean": "one sample, without means",
-}
 
 
-class LogAlpha(keras.callbacks.Callback):
-    """log α of the model's one variance layer, in the logs."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        (logs["log_alpha"],) = common.log_alphas(self.model)
-
-
-def log(args, seed, prior):
-    """Path of the log of a training."""
-    return args.work / f"{NAME}-{prior}-seed{seed}{'-smoke' * args.smoke}.csv"
+def recipe(data, args, seed, prior):
+    return common.variational_dropout(data, args, seed, "layer_alpha", prior)
 
 
 def train(data, test_data, args, seed, prior):
     """LeNet-5 with one α in its first dense layer, trained, and followed in a log."""
-    args.work.mkdir(parents=True, exist_ok=True)
-    callbacks = [
-        kv.callbacks.MCPredict(
-            *test_data,
-            predictors=tuple(PREDICTORS),
-            metrics=("accuracy", "nll"),
-            from_logits=True,
-            batch_size=500,
-        ),
-        LogAlpha(),
-        keras.callbacks.CSVLogger(log(args, seed, prior), append=True),
-    ]
-    return common.variational_dropout(data, args, seed, "layer_alpha", prior, callbacks)
+    made = recipe(data, args, seed, prior)
+    return training.train(made, data, args.work, callbacks=[Follow(*test_data)])
 
 
 def follow(data, test_data, args, seed, prior):
     """Epoch by epoch, what there is to see of one training: {name: values}."""
     train(data, test_data, args, seed, prior)
-    with log(args, seed, prior).open() as file:
-        rows = {row["epoch"]: row for row in csv.DictReader(file)}
-    followed = {"log_alpha": [float(row["log_alpha"]) for row in rows.values()]}
-    for name in PREDICTORS:
-        for metric, scale in (("accuracy", 100), ("nll", 1)):
-            values = [scale * float(r[f"val_{name}_{metric}"]) for r in rows.values()]
-            followed[f"{name}_{metric}"] = values
-    return followed
+    log = training.log_path(recipe(data, args, seed, prior), args.work)
+    return followed(training.read_log(log))
 
 
 def plot(results, path):
     """Accuracies above, log α below; a column a prior."""
     figure, axes = plt.subplots(2, 3, figsize=(12, 6), sharex=True, sharey="row")
     styles = ("-", "--", "-", ":")
-    for (above, below), (prior, (followed, *_)) in zip(
-        axes.T, results.items(), strict=True
-    ):
-        epochs = range(1, len(followed["log_alpha"]) + 1)
+    for (above, below), (prior, (log, *_)) in zip(axes.T, results.items(), strict=True):
+        epochs = range(1, len(log["log_alpha"]) + 1)
         for (name, title), style in zip(PREDICTORS.items(), styles, strict=True):
-            above.plot(epochs, followed[f"{name}_accuracy"], style, label=title)
+            above.plot(epochs, log[f"{name}_accuracy"], style, label=title)
         above.set(title=PRIORS[prior], ylim=(0, 102))
-        below.plot(epochs, followed["log_alpha"], color="black")
+        below.plot(epochs, log["log_alpha"], color="black")
         below.set(xlabel="epoch")
         for axis in (above, below):
             axis.grid(alpha=0.3)
@@ -104,9 +68,9 @@ def table(config, results):
     yield "After the last epoch, accuracies in percent:\n"
     yield "| prior | log α | " + " | ".join(PREDICTORS.values()) + " |"
     yield "|---" * (2 + len(PREDICTORS)) + "|"
-    for prior, (followed, *_) in results.items():
-        row = [f"{followed[f'{name}_accuracy'][-1]:.2f}" for name in PREDICTORS]
-        yield f"| {PRIORS[prior]} | {followed['log_alpha'][-1]:.2f} | " + (
+    for prior, (log, *_) in results.items():
+        row = [f"{log[f'{name}_accuracy'][-1]:.2f}" for name in PREDICTORS]
+        yield f"| {PRIORS[prior]} | {log['log_alpha'][-1]:.2f} | " + (
             " | ".join(row) + " |"
         )
 
@@ -125,8 +89,8 @@ def run(args):
 
 def compare(config, results):
     ours = []
-    for prior, (followed, *_) in results.items():
-        mean, ensemble = (followed[f"{x}_accuracy"][-1] for x in ("mean", "ensemble"))
+    for prior, (log, *_) in results.items():
+        mean, ensemble = (log[f"{x}_accuracy"][-1] for x in ("mean", "ensemble"))
         ours.append(f"{PRIORS[prior]} {mean:.2f}/{ensemble:.2f}")
     return experiment.Comparison(
         "Figures 3 and 8, variational dropout: mean/20 samples, %",

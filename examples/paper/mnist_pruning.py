@@ -45,7 +45,8 @@ SMOKE = (UNPRUNED, GRADUALLY, "80 % of units and filters")
 
 
 def prepare(model, variant):
-    """The model to train further: pruned, unless that is to happen on the way."""
+    """A copy to train further: pruned, unless that is to happen on the way."""
+    model = common.redrawn(model)
     if variant in (UNPRUNED, GRADUALLY):
         return model
     if "filters" not in variant:
@@ -64,8 +65,10 @@ def train_further(source, variant, data, args, seed):
     callbacks = []
     if variant == GRADUALLY:
         epochs = args.epochs or MORE
-        pruning = kv.callbacks.GradualPruning(end=epochs / 2, **VARIANTS[variant])
-        callbacks.append(pruning)
+        end = {"end": epochs / 2}
+        callbacks.append(
+            partial(kv.callbacks.GradualPruning, **end, **VARIANTS[variant])
+        )
     name = "lenet-" + variant.replace(" % of ", "-percent-").replace(",", "")
     return common.train(
         name.replace(" ", "-"),

@@ -7,6 +7,8 @@ starts, on a KL divergence that is there from the beginning, or on epochs: the n
 of table 2, trained with one of these changed at a time.
 """
 
+from functools import partial
+
 import numpy as np
 
 import keras_variance as kv
@@ -26,7 +28,8 @@ def train(title, data, args, seed):
     if title == LOW:
         name, posterior = "low", kv.posteriors.LayerAlpha(-5.0)
     elif title == ANNEALED:
-        name, callbacks = "annealed", [kv.callbacks.KLAnnealing(ANNEALING_EPOCHS)]
+        name = "annealed"
+        callbacks = [partial(kv.callbacks.KLAnnealing, ANNEALING_EPOCHS)]
     epochs = EPOCHS[title]
     return common.all_four_layers(data, args, seed, name, posterior, epochs, callbacks)
 

@@ -76,7 +76,6 @@ def kind(stddev, y):
 def run(args):
     rows, samples = ROWS, SAMPLES
     if args.smoke:
-        common.shrink(args)
         rows, samples = 400, 4
     x, y = points(1000, 1)
     data = points(rows, 0)

@@ -14,8 +14,8 @@ import numpy as np
 from keras import layers
 
 import keras_variance as kv
+from examples.data import load_data
 from examples.paper import common, experiment
-from examples.quickstart import load_data
 
 NAME = "training_choices"
 EPOCHS, BATCH_SIZE, RATE = 20, 50, 1e-3
@@ -121,7 +121,6 @@ def run(args):
     choices += [(f"as advised, rate {x:g}", HEADS[ADVISED], x) for x in RATES]
     memories = [(rate, memory) for rate in ALPHA_RATES for memory in MEMORIES]
     if args.smoke:
-        common.shrink(args)
         choices, memories = choices[::8], memories[:1]
     results = {"choices": {}, "log_alpha": []}
     for name, head, rate in choices:

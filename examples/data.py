@@ -1,0 +1,142 @@
+"""Data sets of images, and the batches that a model is trained on."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
+
+
+def load_data(dataset, data_dir=None):
+    """Load a data set, with its images scaled to [0, 1].
+
+    Args:
+        dataset: One of `DATASETS`.
+        data_dir: Folder of `{dataset}.npz`, with the arrays `x_train`, `y_train`,
+            `x_test` and `y_test`. By default `keras.datasets` downloads it; digits
+            come with scikit-learn.
+
+    Returns:
+        `(x_train, y_train), (x_test, y_test)`: images of shape (examples, height,
+        width, channels) in float32, integer labels of shape (examples,).
+    """
+    if dataset not in DATASETS:
+        raise ValueError(
+            f"Argument `dataset` must be one of {DATASETS}. Received: {dataset=}"
+        )
+    if dataset == "digits":
+        (x_train, y_train), (x_test, y_test) = _digits()
+    elif data_dir:
+        (x_train, y_train), (x_test, y_test) = _read(Path(data_dir) / f"{dataset}.npz")
+    else:
+        module = getattr(keras.datasets, dataset)
+        (x_train, y_train), (x_test, y_test) = module.load_data()
+    largest = float(x_train.max())
+    return (
+        (_images(x_train, largest), y_train.ravel()),
+        (_images(x_test, largest), y_test.ravel()),
+    )
+
+
+def _digits():
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    x_train, x_test, y_train, y_test = train_test_split(
+        digits.images, digits.target, test_size=0.2, random_state=0
+    )
+    return (x_train, y_train), (x_test, y_test)
+
+
+def _read(path):
+    with np.load(path) as file:
+        return tuple((file[f"x_{part}"], file[f"y_{part}"]) for part in _PARTS)
+
+
+_PARTS = ("train", "test")
+
+
+def _images(x, largest):
+    return x.reshape(*x.shape[:3], -1).astype("float32") / largest
+
+
+def normalize(data, test_data):
+    """Give each channel of the training images mean 0 and standard deviation 1.
+
+    Args:
+        data: `(x, y)` of training, x of shape (examples, height, width, channels).
+        test_data: Likewise; its images are normalized with the training images'
+            statistics.
+    """
+    x, x_test = data[0], test_data[0]
+    mean = x.mean((0, 1, 2), "float64").astype("float32")
+    stddev = x.std((0, 1, 2), dtype="float64").astype("float32")
+    return ((x - mean) / stddev, data[1]), ((x_test - mean) / stddev, test_data[1])
+
+
+def flip_and_shift(images, rng, pixels=4):
+    """Flip half of the images left to right, and shift all by up to some pixels.
+
+    Args:
+        images: Array, (batch, height, width, channels).
+        rng: `numpy.random.Generator`.
+        pixels: The largest shift in each direction. Zeros fill the margin: the mean
+            color of normalized images.
+
+    Returns:
+        A new array of the same shape.
+    """
+    batch, height, width, _ = images.shape
+    margin = (pixels, pixels)
+    padded = np.pad(images, ((0, 0), margin, margin, (0, 0)))
+    rows, columns = rng.integers(0, 2 * pixels + 1, (2, batch))
+    flipped = rng.random(batch) < 0.5
+    result = np.empty_like(images)
+    # A loop over slices: 4 times as fast as one gather, and 5 to 7 times as fast as
+    # the same with `tf.data` or Keras layers
+    for k in range(batch):
+        image = padded[k, rows[k] : rows[k] + height, columns[k] : columns[k] + width]
+        result[k] = image[:, ::-1] if flipped[k] else image
+    return result
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffled batches that are a function of the seed, the epoch and the step.
+
+    So training that resumes sees the batches it would have seen. Call `start` before
+    each epoch.
+
+    Args:
+        x: Array, (examples, …).
+        y: Array, (examples,).
+        batch_size: Integer. The last batch of an epoch may be smaller.
+        seed: Integer.
+        augment: Function of a batch of images and a `numpy.random.Generator`, such
+            as `flip_and_shift`.
+    """
+
+    def __init__(self, x, y, batch_size, seed, augment=None):
+        super().__init__()
+        self.x, self.y = x, y
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augment = augment
+        self.start(0)
+
+    def start(self, epoch):
+        """Make the batches those of an epoch."""
+        self.epoch = epoch
+        rng = np.random.default_rng((self.seed, epoch))
+        self.order = rng.permutation(len(self.x))
+
+    def __len__(self):
+        return -(-len(self.x) // self.batch_size)
+
+    def __getitem__(self, step):
+        chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        x, y = self.x[chosen], self.y[chosen]
+        if self.augment is not None:
+            x = self.augment(x, np.random.default_rng((self.seed, self.epoch, step)))
+        return x, y

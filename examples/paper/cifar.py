@@ -1,0 +1,140 @@
+"""What the CIFAR experiments share: data, networks, recipes."""
+
+from functools import partial
+
+import keras
+import numpy as np
+
+from examples import data as datasets
+from examples.networks import variance_vgg, vgg
+from examples.paper import experiment
+from examples.paper.follow import Follow
+from examples.paper.training import Recipe, described, train
+
+DROPOUT, VARIANCE, DETERMINISTIC = "dropout", "variance", "deterministic"
+NETWORKS = (DROPOUT, VARIANCE, DETERMINISTIC)
+WIDTH, EPOCHS, BATCH_SIZE = 0.25, 40, 128
+PRIORS = {"log_uniform": "log-uniform", "student_t": "Student's t", "ard": "ARD"}
+CLASSES = {"cifar10": 10, "cifar100": 100}
+# Of a smoke run: a few images, a narrow network
+SMOKE_IMAGES, SMOKE_WIDTH, SMOKE_EPOCHS = 64, 0.04, 2
+# Adam's learning rate, which falls to 0, and its memory of squared gradients. That of
+# log α falls as α grows, so a variance network needs a short memory, and log α moves
+# by at most the rate per step, so a large rate.
+TRAINING = {
+    DROPOUT: {"rate": 2e-3, "beta_2": 0.999},
+    VARIANCE: {"rate": 3e-3, "beta_2": 0.98},
+    DETERMINISTIC: {"rate": 2e-3, "beta_2": 0.999},
+}
+LOG_ALPHA = 0.0
+
+
+def add_arguments(parser):
+    """The arguments of every CIFAR experiment, beside those of all experiments."""
+    parser.add_argument(
+        "--dataset", choices=CLASSES, default="cifar10", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--width",
+        type=float,
+        default=WIDTH,
+        help="factor of the numbers of filters; default: %(default)s",
+    )
+
+
+def load(args):
+    """Normalized `(x, y)` for training and `(x, y)` for testing.
+
+    A smoke run has random images and labels: there is no small CIFAR.
+    """
+    if args.smoke:
+        return datasets.normalize(*random_images(CLASSES[args.dataset]))
+    return datasets.normalize(*datasets.load_data(args.dataset, args.data_dir))
+
+
+def random_images(classes):
+    """As `load_data` of a CIFAR data set, a few images of noise."""
+    rng = np.random.default_rng(0)
+    x = rng.random((2 * SMOKE_IMAGES, 32, 32, 3), "float32")
+    y = np.arange(len(x)) // 2 % classes
+    return (x[::2], y[::2]), (x[1::2], y[1::2])
+
+
+def recipe(network, data, args, seed, prior="log_uniform", posterior="layer_alpha"):
+    """The `Recipe` of a network.
+
+    Args:
+        network: One of `NETWORKS`.
+        data: `(x, y)` of training.
+        args: Of the command line: `dataset`, `width`, `epochs`, `smoke`.
+        seed: Integer.
+        prior: Of the variance network.
+        posterior: Of the variance network.
+    """
+    width = SMOKE_WIDTH if args.smoke else args.width
+    shape, classes = data[0].shape[1:], CLASSES[args.dataset]
+    name = f"{args.dataset}-{network}"
+    if network == VARIANCE:
+        name += f"-{posterior}-{prior}"
+        make = partial(
+            variance_vgg,
+            shape,
+            classes,
+            width,
+            posterior=posterior,
+            log_alpha=LOG_ALPHA,
+            prior=prior,
+            train_size=len(data[0]),
+        )
+    else:
+        # Narrow networks with the rates of the reference's underfit
+        factor = args.width if network == DROPOUT else 0.0
+        make = partial(vgg, shape, classes, width, dropout=factor)
+    return Recipe(
+        name=f"{name}-width{width:g}" + "-smoke" * args.smoke,
+        network=make,
+        data=described(data),
+        epochs=args.epochs or (SMOKE_EPOCHS if args.smoke else EPOCHS),
+        seed=seed,
+        batch_size=BATCH_SIZE,
+        optimizer=partial(keras.optimizers.Adam, beta_2=TRAINING[network]["beta_2"]),
+        rate=TRAINING[network]["rate"],
+        augment=datasets.flip_and_shift,
+    )
+
+
+def trained(network, data, test_data, args, seed, **options):
+    """The recipe of a network, and the model that it makes.
+
+    Args:
+        **options: Of `recipe`.
+    """
+    made = recipe(network, data, args, seed, **options)
+    follow = [Follow(*test_data)] if network == VARIANCE else []
+    validation = None if network == VARIANCE else test_data
+    return made, train(made, data, args.work, validation, follow)
+
+
+def result_name(name, dataset):
+    """Of the files with the results of an experiment, `name` for CIFAR-10."""
+    return name.replace("cifar", dataset) if dataset != "cifar10" else name
+
+
+def main(name, description, run, table, seeds, arguments=None):
+    """As `experiment.main`, for an experiment on CIFAR."""
+    parser = experiment.parser(description, seeds)
+    add_arguments(parser)
+    args = experiment.parse(parser, arguments)
+    titles = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+    experiment.execute(
+        result_name(name, args.dataset),
+        args,
+        run,
+        table,
+        EPOCHS,
+        f"{name} --dataset {args.dataset}" if args.dataset != "cifar10" else name,
+        data="noise (smoke run)" if args.smoke else titles[args.dataset],
+        dataset=args.dataset,
+        width=SMOKE_WIDTH if args.smoke else args.width,
+        batch_size=BATCH_SIZE,
+    )

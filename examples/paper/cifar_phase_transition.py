@@ -1,0 +1,113 @@
+"""Variational dropout becomes a variance network as it trains, on CIFAR-10.
+
+    python -m examples.paper.cifar_phase_transition [--data-dir DIR] [--smoke]
+
+Variance Networks, figures 3 and 8: the VGG-like network whose last three convolutions
+and first dense layer have means and one α per layer, under each prior: epoch by epoch
+log α and the accuracies of the weights' means, of one sample, of 20 samples, and of one
+sample without means.
+"""
+
+import matplotlib
+
+from examples.paper import cifar, common, experiment, training
+from examples.paper.follow import PREDICTORS, followed
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+NAME = "cifar_phase_transition"
+# log α of a layer after training, in the paper's text
+PAPER = {"conv5_1": "> 15", "conv5_2": "> 15", "conv5_3": "> 15", "dense1": "> 12"}
+
+
+def follow(data, test_data, args, seed, prior):
+    """Epoch by epoch, what there is to see of one training: {name: values}."""
+    recipe, _ = cifar.trained(cifar.VARIANCE, data, test_data, args, seed, prior=prior)
+    return followed(training.read_log(training.log_path(recipe, args.work)))
+
+
+def run(args):
+    data, test_data = cifar.load(args)
+    results = {
+        prior: [
+            follow(data, test_data, args, seed, prior) for seed in common.seeds(args)
+        ]
+        for prior in cifar.PRIORS
+    }
+    plot(results, args.results / f"{cifar.result_name(NAME, args.dataset)}.png")
+    return results
+
+
+def alphas(log):
+    """The names of layers in a log, and their log α by epoch."""
+    prefix = "log_alpha_"
+    return {k.removeprefix(prefix): x for k, x in log.items() if k.startswith(prefix)}
+
+
+def plot(results, path):
+    """Accuracies above, log α of each layer below; a column per prior."""
+    figure, axes = plt.subplots(2, 3, figsize=(12, 6), sharex=True, sharey="row")
+    styles = ("-", "--", "-", ":")
+    for (above, below), (prior, (log, *_)) in zip(axes.T, results.items(), strict=True):
+        epochs = range(1, len(log["mean_accuracy"]) + 1)
+        for (name, title), style in zip(PREDICTORS.items(), styles, strict=True):
+            above.plot(epochs, log[f"{name}_accuracy"], style, label=title)
+        above.set(title=cifar.PRIORS[prior], ylim=(0, 102))
+        for name, values in alphas(log).items():
+            below.plot(epochs, values, label=name)
+        below.set(xlabel="epoch")
+        for axis in (above, below):
+            axis.grid(alpha=0.3)
+    axes[0, 0].set(ylabel="test accuracy, %")
+    axes[1, 0].set(ylabel="log α")
+    axes[1, 0].legend(fontsize="small")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.legend(handles, labels, ncols=4, loc="lower center")
+    experiment.save(figure, path)
+
+
+def table(config, results):
+    first = next(iter(results.values()))[0]
+    layers = list(alphas(first))
+    yield "# Variational dropout becomes a variance network, on CIFAR\n"
+    yield f"The VGG-like network at width {config['width']:g}, {config['data']}, seed"
+    yield f"{config['seeds'][0]}, {config['epochs']} epochs; log α starts at"
+    yield f"{cifar.LOG_ALPHA:g}. As figures 3 and 8 of the paper, which has width 1.\n"
+    picture = f"{cifar.result_name(NAME, config['dataset'])}.png"
+    yield f"![Accuracy and log α, epoch by epoch]({picture})\n"
+    yield "After the last epoch, accuracies in percent:\n"
+    yield "| prior | " + " | ".join(PREDICTORS.values()) + " |"
+    yield "|---" * (1 + len(PREDICTORS)) + "|"
+    for prior, (log, *_) in results.items():
+        cells = (f"{log[f'{name}_accuracy'][-1]:.2f}" for name in PREDICTORS)
+        yield f"| {cifar.PRIORS[prior]} | " + " | ".join(cells) + " |"
+    yield "\nlog α after the last epoch:\n"
+    yield "| prior | " + " | ".join(layers) + " |"
+    yield "|---" * (1 + len(layers)) + "|"
+    for prior, (log, *_) in results.items():
+        cells = (f"{x[-1]:.1f}" for x in alphas(log).values())
+        yield f"| {cifar.PRIORS[prior]} | " + " | ".join(cells) + " |"
+    yield "| the paper, log-uniform | " + " | ".join(PAPER[x] for x in layers) + " |"
+
+
+def compare(config, results):
+    ours = []
+    for prior, (log, *_) in results.items():
+        mean, ensemble = (log[f"{x}_accuracy"][-1] for x in ("mean", "ensemble"))
+        ours.append(f"{cifar.PRIORS[prior]} {mean:.2f}/{ensemble:.2f}")
+    return experiment.Comparison(
+        f"Figures 3 and 8, {config['data']}: mean/20 samples, %",
+        "mean at chance, ensemble as before",
+        ", ".join(ours),
+        f"The network here has {config['width']:g} times the paper's filters.",
+    )
+
+
+def main(arguments=None):
+    cifar.main(NAME, __doc__, run, table, seeds=1, arguments=arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The experiments on CIFAR run, in small."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+from examples.paper import (
+    cifar_classification,
+    cifar_phase_transition,
+    cifar_train,
+    training,
+)
+from tests.examples.test_paper import smoke
+
+
+def test_experiments(tmp_path, capsys):
+    """Both with the variance network of the log-uniform prior."""
+    results = smoke(cifar_classification, tmp_path)
+    assert "| binary dropout |" in capsys.readouterr().out
+    (dropout,), (variance,) = results.values()
+    assert dropout["log_alpha"] == {} and len(variance["log_alpha"]) == 4
+    assert dropout["1 sample"]["nll"] != dropout["mean"]["nll"]  # it drops
+    for row in (dropout, variance):
+        assert 0 <= row["20 samples"]["accuracy"] <= 100
+        assert 0 <= row["20 samples"]["ece"] <= 1
+
+    results = smoke(cifar_phase_transition, tmp_path)
+    assert capsys.readouterr().out.count("Training") == 2  # the other priors
+    for (log,) in results.values():
+        assert len(log["log_alpha_conv5_3"]) == len(log["mean_accuracy"]) == 2
+        assert log["log_alpha_dense1"][1] > log["log_alpha_dense1"][0] > 0
+
+
+def test_cifar100_page(tmp_path):
+    """It has the results file, the command and the paper's numbers of CIFAR-100."""
+    metrics = {"accuracy": 50.0, "nll": 1.0, "ece": 0.1, "cpu_seconds": 2.0}
+    columns = dict.fromkeys(cifar_classification.COLUMNS, metrics)
+    rows = [{**columns, "log_alpha": {"log_alpha_dense1": 3.0}}]
+    config = {"dataset": "cifar100", "data": "CIFAR-100", "width": 0.25}
+    written = {
+        "config": {**config, "epochs": 40, "seeds": [0]},
+        "results": dict.fromkeys(cifar_classification.METHODS, rows),
+    }
+    path = tmp_path / "cifar100_classification.json"
+    path.write_text(json.dumps(written))
+    options = ["--dataset", "cifar100", "--report", "--results", str(tmp_path)]
+    cifar_classification.main(options)
+    page = path.with_suffix(".md").read_text()
+    assert "50.00 (81.7)" in page
+    assert "cifar_classification --dataset cifar100`" in page
+
+
+def test_cifar_train(tmp_path):
+    arguments = ["deterministic", "--smoke", "--epochs", "1", "--work", str(tmp_path)]
+    cifar_train.main(arguments)
+    (log,) = tmp_path.glob("*.csv")
+    (row,) = training.read_log(log)
+    assert 0 <= float(row["val_accuracy"]) <= 1
+
+
+def test_cifar_train_survives_a_kill(tmp_path):
+    """By SIGKILL, once its first epoch has been logged."""
+    command = [sys.executable, "-m", "examples.paper.cifar_train", "variance"]
+    command += ["--smoke", "--epochs", "3", "--work", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while not list(tmp_path.glob("*.csv")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    cifar_train.main(command[3:])
+    (log,) = tmp_path.glob("*.csv")
+    assert [row["epoch"] for row in training.read_log(log)] == ["0", "1", "2"]
