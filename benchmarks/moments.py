@@ -23,7 +23,9 @@ def report(title, layers, repeats):
     model = lenet(layers)
     functions = {"deterministic pass": compiled(lenet(STOCK))}
     for head in kv.moments.heads.MEMBERS:
-        moments = kv.transforms.propagate_moments(model, likelihood="categorical", head=head)
+        moments = kv.transforms.propagate_moments(
+            model, likelihood="categorical", head=head
+        )
         functions[f"moments, {head}"] = compiled(moments)
     functions["one sample"] = compiled(model)
     for samples in (20, 200):

@@ -27,7 +27,9 @@ def endpoints(folder):
     model, stock = lenet(MODELS["one variance dense layer"]), lenet(STOCK)
     stock.export(folder / "stock", verbose=False)
     fresh = kv.export(model, folder / "model", SAMPLES, likelihood="categorical")
-    frozen = kv.export(model, folder / "model", SAMPLES, likelihood="categorical", frozen=True)
+    frozen = kv.export(
+        model, folder / "model", SAMPLES, likelihood="categorical", frozen=True
+    )
     signatures = {
         "deterministic pass": (folder / "stock", "serving_default"),
         "serving_default": (fresh, "serving_default"),

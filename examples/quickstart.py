@@ -47,7 +47,6 @@ def train(model, data, test_data, epochs, batch_size):
         samples=SAMPLES,
         predictors=("sample", "mean", "ensemble"),
         metrics=("accuracy",),
-        from_logits=True,
     )
     model.fit(*data, batch_size, epochs, callbacks=[compare])
 
@@ -69,15 +68,13 @@ def accuracies(model, test_data):
     mean = kv.transforms.propagate_mean(model)
 
     def monte_carlo(samples):
-        return kv.mc_predict(model, x, samples, from_logits=True, verbose=0).mean
+        return kv.mc_predict(model, x, samples, verbose=0).mean
 
     predictions = {
         "one sample": monte_carlo(1),
         "mean of the weights": mean.predict(x, verbose=0),
         f"average of {SAMPLES} samples": monte_carlo(SAMPLES),
-        "moments, one pass": kv.moment_predict(
-            model, x, from_logits=True, verbose=0
-        ).mean,
+        "moments, one pass": kv.moment_predict(model, x, verbose=0).mean,
     }
     return {name: np.mean(p.argmax(axis=-1) == y) for name, p in predictions.items()}
 

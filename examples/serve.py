@@ -57,7 +57,6 @@ def main(arguments=None):
         model,
         args.output / name,
         args.samples,
-        from_logits=True,
         frozen=args.frozen,
         warmup=[rows[each] for each in names],
     )

@@ -82,6 +82,11 @@ def node_of(tensor):
     return None if node.is_input else node
 
 
+def input_name(tensor):
+    """The name of the layer that a symbolic input comes from."""
+    return tensor._keras_history.operation.name
+
+
 def accepted(operation, context):
     """Those of the arguments `context` that a model passes on to an operation's call,
     such as `training`: as `Functional.call` selects them."""

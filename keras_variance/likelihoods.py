@@ -167,7 +167,8 @@ class Bernoulli(Likelihood):
 
     def _binary(self, y, p):
         y, shape = _numbers(y), np.shape(p)
-        _check(y.shape in (shape, shape[:-1]), y, f"numbers of shape {shape}")
+        fits = y.shape == shape or (shape[-1:] == (1,) and y.shape == shape[:-1])
+        _check(fits, y, f"numbers of shape {shape}")
         _check(((y >= 0) & (y <= 1)).all(), y, "0 or 1")
         return y.reshape(shape)
 
@@ -375,7 +376,8 @@ def _activation(tensor):
         operation, (*_TRANSPARENT, keras.layers.Activation, keras.layers.Reshape)
     ):
         (source,) = node.input_tensors
-        same = source.shape[-1] == tensor.shape[-1] or tensor.shape[-1] == 1
-        return _activation(source) if same or len(tensor.shape) == 1 else "other"
+        found, same = _activation(source), source.shape[-1] == tensor.shape[-1]
+        # Of a softmax the classes must stay on the last axis
+        return found if same or found != "softmax" else "other"
     package = type(operation).__module__.split(".")[0]
     return "other" if package in ("keras", "keras_variance") else None

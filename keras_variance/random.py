@@ -65,10 +65,12 @@ class SeedGenerator(keras.random.SeedGenerator):
         """Return the same seed from now on."""
         self.state.assign(self.state * _like(self.state, 1, 1, 0))
 
-    def release(self):
+    def release(self, increment=BLOCK):
         """Go on to new seeds."""
+        increment = ops.cast(increment, self.state.dtype)
+        zero = ops.zeros_like(increment)
         state = self.state * _like(self.state, 1, 1, 0)
-        self.state.assign(state + _like(self.state, 0, BLOCK, BLOCK))
+        self.state.assign(state + ops.stack([zero, increment, increment]))
 
 
 class Stream(keras.random.SeedGenerator):
@@ -129,13 +131,14 @@ def held(model):
         for each in _keras.seed_generators(model)
         if isinstance(each, SeedGenerator)
     ]
+    before = [ops.copy(generator.state[2]) for generator in generators]
     for generator in generators:
         generator.hold()
     try:
         yield model
     finally:
-        for generator in generators:
-            generator.release()
+        for generator, increment in zip(generators, before, strict=True):
+            generator.release(increment)  # within another hold it is 0
 
 
 @contextlib.contextmanager

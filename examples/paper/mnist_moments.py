@@ -36,7 +36,7 @@ HEADS = tuple(kv.moments.heads.MEMBERS)
 
 def evaluate(model, x, y, samples):
     """Quality of each prediction, by name."""
-    options = {"batch_size": 500, "from_logits": True, "verbose": 0}
+    options = {"batch_size": 500, "verbose": 0}
     predictions = {
         f"{number} sample" + "s" * (number > 1): kv.mc_predict(
             model, x, number, seed=0, **options
@@ -67,7 +67,7 @@ def stages(model, x, y, samples):
     layers = model.layers
     starts = [k for k, each in enumerate(layers) if isinstance(each, kv.VarianceLayer)]
     options = {"batch_size": 500, "verbose": 0}
-    limit = kv.mc_predict(model, x, 10 * samples, seed=0, from_logits=True, **options)
+    limit = kv.mc_predict(model, x, 10 * samples, seed=0, **options)
     rows = []
     for drawn, start in enumerate([0, *starts[1:]]):
         inputs = keras.Input(x.shape[1:])
@@ -76,7 +76,7 @@ def stages(model, x, y, samples):
             hidden = layer(hidden)
         first = keras.Input(hidden.shape[1:])
         rest = keras.Sequential([first, *layers[start:]])
-        moments = kv.transforms.propagate_moments(rest, from_logits=True)
+        moments = kv.transforms.propagate_moments(rest, likelihood="categorical")
         both = keras.Model(inputs, moments(hidden))
         calls = samples if drawn else 1
         mean = np.mean([both.predict(x, **options) for _ in range(calls)], axis=0)

@@ -18,6 +18,7 @@ from keras_variance.transforms.walk import (
     Interpreter,
     Known,
     finish_call,
+    is_functional,
     partial,
 )
 
@@ -112,6 +113,11 @@ class Ensemble(Interpreter):
         self.integrate_last = integrate_last
         self.head = heads.get(head)
         self.seed_generator = SeedGenerator(seed)
+
+    def as_model(self):
+        if self.integrate_last and is_functional(self.model):
+            self.check()
+        return super().as_model()
 
     def call(self, inputs, training=None, mask=None):
         draws = self.draws(inputs, training, mask)

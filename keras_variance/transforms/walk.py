@@ -291,6 +291,10 @@ class Interpreter(keras.Model):
             model.output_names = list(source.output_names)
         return model
 
+    def check(self):
+        """Raise the errors of `call` as they are: Keras rewrites those of a layer."""
+        _keras.trace(self.call, functional(self.model).input)
+
     def standardized(self, inputs, mask=None):
         """Inputs as the source's call would have them, with their masks."""
         if not is_functional(self.model):
@@ -369,5 +373,5 @@ def new_input(tensor, like=None):
         batch_shape=(tensor if like is None else like).shape,
         dtype=tensor.dtype,
         sparse=tensor.sparse,
-        name=tensor.name,
+        name=_keras.input_name(tensor),
     )

@@ -77,14 +77,14 @@ def relu(operation, x):
     if capped or getattr(operation, "threshold", 0) != 0:
         return quadrature(operation, x)
     if isinstance(operation, layers.PReLU):
-        slope, source = operation.alpha, None
+        slope, source = ops.cast(operation.alpha, x.mean.dtype), None
     else:
         default = 0.2 if operation is activations.leaky_relu else 0.0
         slope = getattr(operation, "negative_slope", default)
         source = (relu, operation, x)
     positive, mean, below = positive_part(x.mean, x.variance)
     variance = x.variance * positive - mean * below
-    if isinstance(slope, keras.Variable) or slope != 0:
+    if ops.is_tensor(slope) or slope != 0:
         negative = x.variance * (1 - positive) - mean * below
         variance += slope**2 * negative + 2 * slope * mean * below
         mean -= slope * below

@@ -166,7 +166,9 @@ def batch_normalization(layer, x):
     shape[layer.axis] = -1
 
     def channels(weight, default):
-        return default if weight is None else ops.reshape(weight, shape)
+        if weight is None:
+            return default
+        return ops.cast(ops.reshape(weight, shape), x.mean.dtype)
 
     mean, variance = channels(layer.moving_mean, 0), channels(layer.moving_variance, 1)
     scale = ops.rsqrt(variance + layer.epsilon) * channels(layer.gamma, 1)

@@ -13,7 +13,6 @@ from keras_variance.transforms.walk import (
     Interpreter,
     Known,
     check_functional,
-    functional,
     partial,
 )
 
@@ -130,10 +129,6 @@ class MomentPropagation(Interpreter):
         if isinstance(operation, linear.DROPOUTS):
             return bool(self.dropout or kwargs.get("training"))
         return isinstance(operation, keras.Layer) and bool(variance_layers(operation))
-
-    def check(self):
-        """Raise the errors of `call` as they are; Keras rewrites those of a layer."""
-        _keras.trace(self.call, functional(self.model).input)
 
     def _finish(self, x, likelihood):
         x = predictions(x, likelihood, self.head)
