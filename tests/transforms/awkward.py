@@ -234,6 +234,7 @@ def application(rng, **arguments):
     model = kv.transforms.from_deterministic(
         network, layers=["conv_preds"], **arguments
     )
+    model.get_layer("conv_preds").trainable = True
     return compiled(model), features(rng, 32, 32, 3), classes(rng)
 
 

@@ -1,5 +1,3 @@
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -7,7 +5,7 @@ import tensorflow as tf
 from keras import tree
 
 import keras_variance as kv
-from keras_variance.transforms import ensemble
+from keras_variance.transforms import ensemble, sampling
 from tests.layers.cases import ESTIMATORS
 from tests.statistics import assert_same_moments, assert_uncorrelated
 from tests.transforms.models import ALL, WALKED, new
@@ -63,7 +61,7 @@ def test_equals_separate_calls(name, estimator, shared_noise, rng):
 @pytest.mark.parametrize("name", ["stacked", "multiple", "hidden"])
 def test_in_chunks(name, estimator, rng, monkeypatch):
     """As all at once: independent samples, in their places."""
-    monkeypatch.setattr(sys.modules[ensemble.__module__], "CACHE", 1)
+    monkeypatch.setattr(sampling, "CACHE", 1)
     model, x = new(name, rng, posterior="layer_alpha", estimator=estimator)
     draws = ensemble(model, 4)
     outputs = np.reshape(tree.flatten(draws(x))[-1], (3, 4, -1))

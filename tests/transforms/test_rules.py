@@ -243,16 +243,20 @@ def test_global_max_of_one(rng):
     np.testing.assert_allclose(y.variance, x.variance[:, 0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["dropout", "gaussian", "spatial"])
-def test_dropout_noise(name, rng):
-    kind = {
-        "dropout": layers.Dropout,
-        "gaussian": layers.GaussianDropout,
-        "spatial": layers.SpatialDropout1D,
-    }[name]
+@pytest.mark.parametrize(
+    "kind",
+    [
+        layers.AlphaDropout,
+        layers.Dropout,
+        layers.GaussianDropout,
+        layers.GaussianNoise,
+        layers.SpatialDropout1D,
+    ],
+)
+def test_noise(kind, rng):
     layer = kind(0.3)
     x, draws = gaussian((4, 2), rng)
-    rule = kv.moments.linear.dropout_noise
+    rule = kv.moments.linear.noise
     assert_has_moments(layer(draws, training=True), rule(layer, x), 0)
     known = np.broadcast_to(x.mean, draws.shape)
     outputs = layer(known, training=True)

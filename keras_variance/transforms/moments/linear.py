@@ -207,26 +207,28 @@ def masked(operation, xs):
     return x
 
 
-# Of which `dropout_noise` knows the moments
-DROPOUTS = (
-    layers.Dropout,
-    layers.GaussianDropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-)
+def noise(layer, x):
+    """Moments of what dropout and noise layers do in training.
 
+        x ∘ ε, E[ε] = 1, Var[ε] = r / (1 − r), r the rate (dropout)
+        x + ε, E[ε] = 0, Var[ε] = s² (Gaussian noise)
+        a (x b + c (1 − b)) + d, b ~ Bernoulli(1 − r), c, a, d constants (alpha dropout)
 
-def dropout_noise(layer, x):
-    """Moments of x ∘ ε, with E[ε] = 1 and Var[ε] = r / (1 − r), r the layer's rate.
-
-    Reference: Srivastava et al., Dropout (JMLR 15, 2014), section 10.
+    References: Srivastava et al., Dropout (JMLR 15, 2014), section 10; Klambauer et
+    al., Self-Normalizing Neural Networks (https://arxiv.org/abs/1706.02515).
     """
-    noise = layer.rate / (1 - layer.rate)
-    square = noise * ops.square(x.mean)
-    if x.variance is None:
-        return Moments(x.mean, square)
-    return Moments(x.mean, (1 + noise) * x.variance + square)
+    x = x.known()
+    if isinstance(layer, layers.GaussianNoise):
+        return Moments(x.mean, x.variance + layer.stddev**2)
+    second = ops.square(x.mean) + x.variance
+    if not isinstance(layer, layers.AlphaDropout):
+        return Moments(x.mean, x.variance + layer.rate / (1 - layer.rate) * second)
+    keep, c = 1 - layer.rate, -1.6732632423543772 * 1.0507009873554805
+    a = (keep + c**2 * keep * layer.rate) ** -0.5
+    dropped = x.variance + ops.square(x.mean - c) * layer.rate
+    return Moments(
+        a * (keep * x.mean + layer.rate * c) - a * c * layer.rate, a**2 * keep * dropped
+    )
 
 
 @moment_rule(

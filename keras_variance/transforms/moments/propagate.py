@@ -6,9 +6,10 @@ import keras
 from keras import tree
 
 from keras_variance import _keras, likelihoods
-from keras_variance.layers import find_variance_layers, variance_layers
-from keras_variance.transforms.moments import dependence, heads, linear
+from keras_variance.transforms.moments import dependence, heads
+from keras_variance.transforms.moments.linear import noise
 from keras_variance.transforms.moments.rules import Moments, UnsupportedError, find_rule
+from keras_variance.transforms.sources import DROPOUTS, check_random, is_source
 from keras_variance.transforms.walk import (
     Interpreter,
     Known,
@@ -80,8 +81,7 @@ def propagate_moments(
     Reference: Wang & Manning, Fast dropout training (ICML 2013); Variance Networks
     (https://arxiv.org/abs/1803.03764): test-time averaging.
     """
-    if not dropout:
-        find_variance_layers(model)
+    check_random(model, dropout)
     likelihood = likelihoods.resolve(model, likelihood)
     result = MomentPropagation(model, likelihood, head, dropout, statistics)
     result.check()
@@ -110,7 +110,7 @@ class MomentPropagation(Interpreter):
 
     def call(self, inputs, training=None, mask=None):
         inputs = self.standardized(inputs, mask)
-        program = partial(self.model, inputs, self.is_source, training)
+        program = partial(self.model, inputs, is_source(self.dropout), training)
 
         def call(step, args, kwargs):
             args, kwargs = tree.map_structure(_moments, (args, kwargs))
@@ -124,11 +124,6 @@ class MomentPropagation(Interpreter):
         ]
         structure = program.outputs
         return tree.pack_sequence_as(structure, outputs)
-
-    def is_source(self, operation, kwargs):
-        if isinstance(operation, linear.DROPOUTS):
-            return bool(self.dropout or kwargs.get("training"))
-        return isinstance(operation, keras.Layer) and bool(variance_layers(operation))
 
     def _finish(self, x, likelihood):
         x = predictions(x, likelihood, self.head)
@@ -226,8 +221,8 @@ def _rule(operation, head, is_source=False):
     is_softmax = isinstance(operation, keras.layers.Softmax | _keras.Softmax)
     if is_softmax or operation is keras.activations.softmax:
         return head
-    if is_source and isinstance(operation, linear.DROPOUTS):
-        return linear.dropout_noise
+    if is_source and isinstance(operation, DROPOUTS):
+        return noise
     return find_rule(operation)
 
 
