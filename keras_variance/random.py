@@ -174,16 +174,15 @@ def seeded(model, seed: int):
             generator.state.assign(state)
 
 
-def call_seeded(layer, seed, *args, **kwargs):
-    """What a layer returns, with the noise of a seed and no effect on its variables.
+def seeded_scope(layer, seed):
+    """A scope in which a layer draws the noise of a seed, without effect on variables.
 
     As `seeded`, inside of loops and of compiled functions too.
     """
     generators = _keras.seed_generators(layer)
     # An inner scope does not see the values of an outer one
     values = [(each, each.value) for each in layer.variables]
-    with keras.StatelessScope([*values, *_starts(generators, seed)]):
-        return layer(*args, **kwargs)
+    return keras.StatelessScope([*values, *_starts(generators, seed)])
 
 
 def _starts(generators, seed):

@@ -6,7 +6,7 @@ import keras
 from keras import ops, tree
 
 from keras_variance import likelihoods
-from keras_variance.random import call_seeded, derive
+from keras_variance.random import derive, seeded_scope
 from keras_variance.serving import server
 from keras_variance.serving.interface import Interface
 from keras_variance.serving.server import SEEDED
@@ -101,15 +101,19 @@ def export(
     noisy = Predictive(model, samples, **options)
     interface.learn(noisy(interface.example()), likelihood)
 
+    def drawn(noise, inputs):
+        with seeded_scope(noisy, noise):
+            return noisy(interface.pack(inputs))
+
     def fresh(*inputs):
         # The state of a generator would be the same after each load, on each server
         noise = tf.raw_ops.NonDeterministicInts(shape=[2], dtype=tf.int64)
-        return call_seeded(noisy, noise, interface.pack(inputs))
+        return drawn(noise, inputs)
 
     def seeded(*arguments):
         *inputs, seed = arguments
         noise = tf.stack([seed, tf.zeros_like(seed)])
-        return call_seeded(noisy, noise, interface.pack(inputs))
+        return drawn(noise, inputs)
 
     def fixed(model):
         model(interface.example())  # builds it

@@ -10,7 +10,7 @@ from keras import ops, tree
 from keras_variance import _keras
 from keras_variance.estimators import merge, split
 from keras_variance.layers import VarianceLayer
-from keras_variance.random import Stream, call_seeded
+from keras_variance.random import Stream, seeded_scope
 from keras_variance.transforms.moments.propagate import propagate
 from keras_variance.transforms.moments.rules import Moments
 from keras_variance.transforms.sources import DROPOUTS
@@ -158,8 +158,12 @@ class Draws:
         return draw
 
     def _once(self, layer, seed, args, kwargs):
-        kwargs = {**kwargs, "training": True}
-        return Samples(call_seeded(layer, seed.next(), *args, **kwargs))
+        """A dropout layer, as in training. Not by `__call__`, from which Keras hands
+        `training=True` on to the layers that are called after it."""
+        inputs = ops.cast(args[0], layer.compute_dtype)
+        with seeded_scope(layer, seed.next()):
+            outputs = layer.call(inputs, training=True)
+        return Samples(finish_call(layer, args[0], outputs))
 
     def _separately(self, layer, seed, args, kwargs):
         """A layer that cannot be inspected, called for each sample."""
@@ -170,8 +174,9 @@ class Draws:
                     return x
                 return _with_mask(lambda x: ops.take(split(x, self.chunk), k, 1), x)
 
-            values = tree.map_structure(of_sample, (args, kwargs))
-            return call_seeded(layer, seed.of_sample(k).next(), *values[0], **values[1])
+            each, options = tree.map_structure(of_sample, (args, kwargs))
+            with seeded_scope(layer, seed.of_sample(k).next()):
+                return layer(*each, **options)
 
         outputs = ops.map(one, ops.arange(self.chunk))
         return tree.map_structure(
@@ -185,7 +190,7 @@ def _chunk(samples, at_once, rows, program):
     if keras.distribution.list_devices("gpu") or keras.distribution.list_devices("tpu"):
         return divisors[-1]
     specs = [x.spec for step in program.steps for x in step.outputs]
-    width = max(math.prod(n or 1 for n in x.shape[1:]) for x in specs)
+    width = max((math.prod(n or 1 for n in x.shape[1:]) for x in specs), default=1)
     if isinstance(rows, int):
         return max(k for k in divisors if k == 1 or k * rows * width <= CACHE)
     fits = ops.cast(divisors, "float32") * width <= CACHE / ops.cast(rows, "float32")

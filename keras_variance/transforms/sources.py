@@ -3,11 +3,11 @@
 import keras
 
 from keras_variance.layers import (
-    VarianceLayer,
     find_variance_layers,
     layer_paths,
     variance_layers,
 )
+from keras_variance.transforms.walk import is_functional, operations
 
 DROPOUTS = (
     keras.layers.AlphaDropout,
@@ -36,8 +36,24 @@ def is_source(dropout: bool):
 
 
 def check_random(model, dropout: bool):
-    """Raise ValueError if nothing in a model is random."""
-    kinds = (VarianceLayer, *DROPOUTS) if dropout else VarianceLayer
+    """Raise ValueError if nothing in a model is random, or dropout cannot be seen."""
     every = layer_paths(model).values() if isinstance(model, keras.Model) else ()
-    if not any(isinstance(layer, kinds) for layer in every):
-        find_variance_layers(model)  # raises
+    noisy = dropout and any(isinstance(layer, DROPOUTS) for layer in every)
+    if not noisy:
+        find_variance_layers(model)  # raises if there are none
+    if not dropout:
+        return
+    for each in operations(model) if is_functional(model) else [model]:
+        hides = isinstance(each, keras.Layer) and not isinstance(each, DROPOUTS)
+        if hides and any(map(_has_dropout, layer_paths(each).values())):
+            raise ValueError(
+                f"'{each.name}' has dropout inside that cannot be inspected: use "
+                "dropout layers in Sequential and Functional models. "
+                f"Received: dropout=True, layer={each}"
+            )
+
+
+def _has_dropout(layer):
+    rates = (getattr(layer, name, 0) for name in ("dropout", "recurrent_dropout"))
+    numbers = (rate for rate in rates if isinstance(rate, int | float))
+    return isinstance(layer, DROPOUTS) or any(numbers)

@@ -13,7 +13,7 @@ SUMS = (merging.add, merging.subtract, merging.average)
 
 
 class DependenceWarning(UserWarning):
-    """A covariance is ignored: a variance may be wrong by a factor of two."""
+    """A covariance is ignored: a variance may be half the right one, or too large."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,8 +86,8 @@ def _names(inputs):
 def _warn(operation, inputs):
     warnings.warn(
         f"'{name_of(operation)}' merges values that depend on the same noise, of "
-        f"{_names(inputs)}: their covariance is ignored, and the variance may be wrong "
-        "by a factor of two. Compare with `keras_variance.mc_predict`.",
+        f"{_names(inputs)}: their covariance is ignored, and the variance may be half "
+        "the right one, or far too large. Compare with `keras_variance.mc_predict`.",
         DependenceWarning,
         stacklevel=2,
     )

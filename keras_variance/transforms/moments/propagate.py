@@ -38,9 +38,10 @@ def propagate_moments(
 
     Branches of one random value that meet again are dependent too. Sums, differences
     and concatenations of multiples of one value are exact. In other sums and
-    concatenations the mean is right and the covariance ignored, which can make the
-    variance wrong by a factor of two: a `DependenceWarning` names the layers. Products
-    and maxima of dependent values have another mean: they are refused.
+    concatenations the mean is right and the covariance ignored: of two branches the
+    variance may come out as half the right one, or far too large, and a
+    `DependenceWarning` names the layers. Products and maxima of dependent values have
+    another mean: they are refused.
 
     Args:
         model: A built Sequential or Functional model with variance layers, or with
