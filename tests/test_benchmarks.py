@@ -1,4 +1,12 @@
-from benchmarks import ensemble, layer_step, moments, pruning, serving
+from benchmarks import (
+    ensemble,
+    integrate_last,
+    layer_step,
+    moments,
+    predict,
+    pruning,
+    serving,
+)
 
 
 def test_layer_step_runs(capsys):
@@ -32,3 +40,15 @@ def test_serving_runs(monkeypatch, capsys):
     monkeypatch.setattr(serving, "ROWS", (2,))
     serving.main(["--repeats", "1"])
     assert "serving_default, frozen" in capsys.readouterr().out
+
+
+def test_predict_runs(monkeypatch, capsys):
+    monkeypatch.setattr(predict, "FEATURES", 8)
+    monkeypatch.setattr(predict, "report_overhead", lambda rows, repeats: None)
+    predict.main(["--repeats", "1", "--calls", "1"])
+    assert "1,000 classes" in capsys.readouterr().out
+
+
+def test_integrate_last_runs(capsys):
+    integrate_last.main(["--epochs", "1", "--rows", "20", "--pool", "20"])
+    assert "worth, plain samples" in capsys.readouterr().out

@@ -1,11 +1,15 @@
 """What the package takes for granted of Keras's private names, one by one."""
 
+import ast
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
 
+import keras_variance
 from keras_variance import _keras
 
 layers = keras.layers
@@ -111,6 +115,14 @@ def test_node_of(model):
     assert _keras.node_of(model.inputs[0]) is None
 
 
+def test_input_name():
+    """The layer's, which is not the tensor's where neither was given one."""
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Dense(2)(x))
+    assert _keras.input_name(x) == model.layers[0].name != x.name
+    assert _keras.input_name(keras.Input((4,), name="x")) == "x"
+
+
 def test_accepted():
     given = {"training": True, "mask": None, "other": 1}
     assert _keras.accepted(layers.Dropout(0.5), given) == {"training": True}
@@ -201,3 +213,12 @@ def test_constant():
     read()
     variable.assign([3.0, 4.0])
     np.testing.assert_array_equal(read(), [3.0, 4.0])
+
+
+def test_autograph():
+    """AutoGraph, which Keras traces with, warns users of what it cannot transform:
+    assignments in expressions."""
+    for path in Path(keras_variance.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        found = [x.lineno for x in ast.walk(tree) if isinstance(x, ast.NamedExpr)]
+        assert not found, f"{path}: {found}"

@@ -88,6 +88,26 @@ def two_heads(rng, **arguments):
     return compiled(model, losses), x, [classes(rng), features(rng, 2)]
 
 
+def nested_dict(rng, **arguments):
+    """A nested model with dicts of inputs and outputs; Keras keeps masks for it."""
+    a, b = keras.Input((4,), name="a"), keras.Input((2,), name="b")
+    outputs = {"s": kv.VarianceDense(3, **arguments)(a), "t": layers.Dense(3)(b)}
+    inner = keras.Model({"a": a, "b": b}, outputs)
+    left, right = keras.Input((4,), name="left"), keras.Input((2,), name="right")
+    h = inner({"a": left, "b": right})
+    model = keras.Model([left, right], layers.Softmax()(h["s"] + h["t"]))
+    return compiled(model), [features(rng, 4), features(rng, 2)], classes(rng)
+
+
+def attention(rng, **arguments):
+    """A layer with samples among its keyword arguments."""
+    x = keras.Input((5, 4))
+    h = kv.VarianceDense(4, **arguments)(x)
+    h = layers.MultiHeadAttention(2, 2)(x, value=h)
+    model = keras.Model(x, layers.Dense(3, "softmax")(layers.Flatten()(h)))
+    return compiled(model), features(rng, 5, 4), classes(rng)
+
+
 def dict_outputs(rng, **arguments):
     """Outputs by name: classes, a binary logit, and what no noise reaches."""
     x = keras.Input((4,), name="x")
@@ -270,6 +290,8 @@ MODELS = {
         frozen_nested,
         dict_inputs,
         two_heads,
+        nested_dict,
+        attention,
         dict_outputs,
         sigmoid,
         binary_logits,

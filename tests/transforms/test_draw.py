@@ -9,29 +9,35 @@ from tests.layers.cases import CASES, POSTERIORS, build, inputs
 from tests.statistics import assert_moments
 from tests.transforms.models import WALKED, new
 
-DRAWS = 400
+DRAWS = 4000
 
 
 @pytest.mark.parametrize("noise", kv.noises.MEMBERS)
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_kernels_have_the_layers_moments(posterior, noise, rng):
-    layer = build(CASES["dense"], rng, posterior=posterior, noise=noise)
+    """One draw of a layer with many equal weights."""
+    layer = kv.VarianceDense(DRAWS, posterior=posterior, noise=noise, use_bias=False)
     model = keras.Sequential([keras.Input((4,)), layer])
-    kernels = [draw(model, seed).layers[-1].kernel for seed in range(DRAWS)]
-    mean = 0.0 if layer.kernel_mean is None else np.asarray(layer.kernel_mean)
+    theta = rng.normal(size=(4, 1)) * np.ones((4, DRAWS))
+    layer.kernel.assign(theta)
+    if layer.phi is not None:
+        layer.phi.assign(rng.normal() * np.ones(layer.phi.shape))
+    kernel = np.asarray(draw(model, 1).layers[0].kernel).T
+    mean = 0.0 if layer.kernel_mean is None else theta[:, 0]
+    variance = np.square(layer.kernel_scale)[:, 0]
     kurtosis = {"gaussian": 3.0, "bernoulli": 1.0, "uniform": 1.8}[noise]
-    assert_moments(kernels, mean, np.square(layer.kernel_scale), kurtosis)
+    assert_moments(kernel, mean, variance, kurtosis)
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
-def test_outputs_have_the_layers_moments(posterior, rng):
-    layer = build(CASES["dense"], rng, posterior=posterior)
+def test_draws_differ_and_repeat(rng):
+    layer = build(CASES["dense"], rng, posterior="layer_alpha")
     model = keras.Sequential([keras.Input((4,)), layer])
+    kernels = [np.asarray(draw(model, seed).layers[0].kernel) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert not np.any(kernels[0] == kernels[2])
     x = inputs(CASES["dense"], rng)
-    outputs = [np.asarray(draw(model, seed)(x)) for seed in range(DRAWS)]
-    kernel_mean = np.zeros((4, 3)) if layer.kernel_mean is None else layer.kernel_mean
-    mean = x @ np.asarray(kernel_mean) + np.asarray(layer.bias)
-    assert_moments(outputs, mean, np.square(x) @ np.square(layer.kernel_scale))
+    expected = x @ kernels[0] + np.asarray(layer.bias)
+    np.testing.assert_allclose(draw(model, 1)(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -30,7 +30,7 @@ def plain(name="dropout", last=None):
     make, shape = NOISES[name]
     x = keras.Input(shape)
     h = layers.Flatten()(make()(x))
-    y = layers.Dense(2, last)(layers.Dropout(0.2)(layers.Dense(4, "relu")(h)))
+    y = layers.Dense(2, last)(layers.Dropout(0.2)(layers.Dense(4, "tanh")(h)))
     data = np.random.default_rng(1).normal(size=(ROWS, *shape)).astype("float32")
     return keras.Model(x, y), data
 
@@ -261,7 +261,7 @@ def test_integrate_last(name):
     refused: the total variance is that of the samples."""
     make, shape = NOISES[name]
     x = keras.Input(shape)
-    h = layers.Dropout(0.3)(layers.Dense(3, "relu")(layers.Flatten()(make()(x))))
+    h = layers.Dropout(0.3)(layers.Dense(3, "tanh")(layers.Flatten()(make()(x))))
     model = keras.Model(x, layers.Dense(2)(h))
     data = np.random.default_rng(1).normal(size=(ROWS, *shape)).astype("float32")
     total = training_draws(model, data)
