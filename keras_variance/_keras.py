@@ -13,6 +13,7 @@ from keras.src import backend
 from keras.src.models.functional import Functional
 from keras.src.ops.nn import Relu, Sigmoid, Softmax
 from keras.src.ops.numpy import Add, Maximum, Minimum, Multiply, Subtract
+from keras.src.saving.serialization_lib import SafeModeScope
 
 __all__ = [
     "Add",
@@ -82,9 +83,18 @@ def node_of(tensor):
     return None if node.is_input else node
 
 
-def input_name(tensor):
-    """The name of the layer that a symbolic input comes from."""
-    return tensor._keras_history.operation.name
+def input_config(tensor):
+    """The name of the layer that a symbolic input comes from, and whether the input is
+    optional."""
+    layer = tensor._keras_history.operation
+    return {"name": layer.name, "optional": layer.optional}
+
+
+def clone(layer):
+    """A new layer like another, of which Keras trusts the configuration: it refuses
+    Python functions from files, and knows no other source."""
+    with SafeModeScope(safe_mode=False):
+        return type(layer).from_config(layer.get_config())
 
 
 def accepted(operation, context):

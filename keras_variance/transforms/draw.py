@@ -4,6 +4,7 @@ import inspect
 
 import keras
 
+from keras_variance import _keras
 from keras_variance.layers import VarianceLayer, find_variance_layers
 from keras_variance.random import SeedGenerator, Stream
 from keras_variance.transforms.walk import assign, check_visible, rebuild
@@ -46,7 +47,7 @@ def draw(model, seed: int | None = None, layers=None):
     clones = []
 
     def clone(layer):
-        clones.append((type(layer).from_config(layer.get_config()), layer))
+        clones.append((_keras.clone(layer), layer))
         return clones[-1][0]
 
     drawn = draw_layers(model, seed, layers, clone)

@@ -102,7 +102,7 @@ class Ensemble(Interpreter):
         """The samples of a batch, to be drawn; at most `at_once` at the same time."""
         inputs = self.standardized(inputs, mask)
         program = partial(self.model, inputs, is_source(self.dropout), training)
-        rows = ops.shape(tree.flatten(inputs)[0])[0]
+        rows = ops.shape(next(x for x in tree.flatten(inputs) if x is not None))[0]
         at_once = at_once or self.samples
         return Draws(self, program, self.samples, rows, training, at_once)
 

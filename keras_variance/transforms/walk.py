@@ -47,9 +47,12 @@ def walk(model, inputs, call, **context):
 def _walk_nested(model, call, inputs, training=None, mask=None, **context):
     graph = functional(model)
     inputs = _flat(graph, inputs)
-    if mask is not None:
+    if any(each is not None for each in tree.flatten(mask)):
         masks = zip(inputs, tree.flatten(mask), graph.inputs, strict=True)
-        inputs = [call(Attach([spec]), (x, m), {}) for x, m, spec in masks]
+        inputs = [
+            x if each is None else call(Attach([spec]), (x, each), {})
+            for x, each, spec in masks
+        ]
         inputs = tree.flatten(inputs)
     inputs = tree.pack_sequence_as(graph.input, inputs)
     return walk(graph, inputs, call, training=training, **context)
@@ -373,5 +376,5 @@ def new_input(tensor, like=None):
         batch_shape=(tensor if like is None else like).shape,
         dtype=tensor.dtype,
         sparse=tensor.sparse,
-        name=_keras.input_name(tensor),
+        **_keras.input_config(tensor),
     )

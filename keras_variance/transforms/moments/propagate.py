@@ -192,7 +192,8 @@ def propagate(operation, args, kwargs, head, is_source=False):
             moments do not follow from theirs.
     """
     values = [x for x in tree.flatten((args, kwargs)) if isinstance(x, Moments)]
-    masks = [m for x in values if (m := _keras.get_mask(x.mean)) is not None]
+    masks = [_keras.get_mask(x.mean) for x in values]
+    masks = [each for each in masks if each is not None]
     if masks and _reads_mask(operation):
         raise UnsupportedError(
             f"Layer '{operation.name}' reads a mask, which moments do not have: use "

@@ -295,7 +295,7 @@ def make_step(operation, arguments, results, shared):
     alike = len({x.channels for x in (*sources, *results)}) == 1
     if getattr(operation, "data_format", None) == "channels_first":
         reason = "channels first"
-    elif shared and operation.weights:
+    elif shared and getattr(operation, "weights", ()):
         reason = "called more than once"
     elif not all(map(_is_plain, tree.flatten(arguments))):
         reason = "called with further arguments"
