@@ -17,7 +17,7 @@ def sparsity_curve(points, ax=None, **kwargs):
 
     Example:
 
-    >>> from keras_variance.pruning import Point
+    >>> from keras_variance.inference import Point
     >>> points = [Point(0.0, 0.993, 0.02), Point(0.9, 0.992, 0.03)]
     >>> ax = sparsity_curve(points, label="pruned by standard deviation")
     >>> ax.get_xlabel()

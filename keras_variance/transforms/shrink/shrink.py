@@ -37,7 +37,7 @@ def shrink(model):
     ...     [keras.Input((20,)), kv.VarianceDense(50), keras.layers.Dense(3)]
     ... )
     >>> report = kv.prune(model, 0.9, granularity="unit")
-    >>> shrink(model).layers[1].units
+    >>> shrink(model).layers[0].units
     5
     """
     steps = {id(step.operation): step for step in _plan(model)}
