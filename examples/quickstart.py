@@ -66,15 +66,16 @@ def accuracies(model, test_data):
     """Accuracy of one sample, of the weights' means, the ensemble and moments."""
     x, y = test_data
     mean = kv.transforms.propagate_mean(model)
+    options = {"likelihood": "categorical", "verbose": 0}
 
     def monte_carlo(samples):
-        return kv.mc_predict(model, x, samples, verbose=0).mean
+        return kv.mc_predict(model, x, samples, **options).mean
 
     predictions = {
         "one sample": monte_carlo(1),
         "mean of the weights": mean.predict(x, verbose=0),
         f"average of {SAMPLES} samples": monte_carlo(SAMPLES),
-        "moments, one pass": kv.moment_predict(model, x, verbose=0).mean,
+        "moments, one pass": kv.moment_predict(model, x, **options).mean,
     }
     return {name: np.mean(p.argmax(axis=-1) == y) for name, p in predictions.items()}
 

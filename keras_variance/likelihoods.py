@@ -78,7 +78,7 @@ class Likelihood(families.Member):
         return {"from_logits": self.from_logits}
 
 
-@keras.saving.register_keras_serializable("keras_variance")
+@keras.saving.register_keras_serializable("keras_variance.likelihoods")
 class Categorical(Likelihood):
     """One of n classes, along the last axis.
 
@@ -128,7 +128,8 @@ class Categorical(Likelihood):
         return np.eye(classes)[y.reshape(shape).astype("int64")]
 
 
-@keras.saving.register_keras_serializable("keras_variance")
+# A noise of the same name is registered with the package alone
+@keras.saving.register_keras_serializable("keras_variance.likelihoods")
 class Bernoulli(Likelihood):
     """Independent binary variables, one for each entry of the last axis.
 

@@ -158,13 +158,13 @@ def log_alphas(model):
 
 def sampled(model, x, samples):
     """Class probabilities, averaged over samples of the weights."""
-    options = {"seed": 0, "verbose": 0}
+    options = {"likelihood": "categorical", "seed": 0, "verbose": 0}
     return kv.mc_predict(model, x, samples, 500, **options).mean
 
 
 def by_moments(model, x):
     """Class probabilities by one pass of moments."""
-    return kv.moment_predict(model, x, 500, verbose=0).mean
+    return kv.moment_predict(model, x, 500, "categorical", verbose=0).mean
 
 
 def predicted(model, x):

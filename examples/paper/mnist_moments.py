@@ -36,7 +36,7 @@ HEADS = tuple(kv.moments.heads.MEMBERS)
 
 def evaluate(model, x, y, samples):
     """Quality of each prediction, by name."""
-    options = {"batch_size": 500, "verbose": 0}
+    options = {"likelihood": "categorical", "batch_size": 500, "verbose": 0}
     predictions = {
         f"{number} sample" + "s" * (number > 1): kv.mc_predict(
             model, x, number, seed=0, **options
@@ -66,7 +66,7 @@ def stages(model, x, y, samples):
     """
     layers = model.layers
     starts = [k for k, each in enumerate(layers) if isinstance(each, kv.VarianceLayer)]
-    options = {"batch_size": 500, "verbose": 0}
+    options = {"likelihood": "categorical", "batch_size": 500, "verbose": 0}
     limit = kv.mc_predict(model, x, 10 * samples, seed=0, **options)
     rows = []
     for drawn, start in enumerate([0, *starts[1:]]):

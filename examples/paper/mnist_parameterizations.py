@@ -28,7 +28,7 @@ PAPER = {
 
 def evaluate(model, data, test_data, samples):
     x, y = test_data
-    options = {"batch_size": 500, "seed": 0, "verbose": 0}
+    options = {"likelihood": "categorical", "batch_size": 500, "seed": 0, "verbose": 0}
     return {
         **kv.elbo(model, *data, samples=samples, **options)._asdict(),
         "log_alpha": common.log_alphas(model),

@@ -194,7 +194,7 @@ def run(args):
     variants = {name: [] for name in (SMOKE if args.smoke else VARIANTS)}
     for seed in common.seeds(args):
         source = partial(common.one_variance_layer, data, args, seed)
-        options = {"batch_size": 500, "seed": 0}
+        options = {"likelihood": "categorical", "batch_size": 500, "seed": 0}
         curves.append(kv.sparsity_curve(source(), x, y, SPARSITIES, SAMPLES, **options))
         print(f"seed {seed}: {curves[-1]}", flush=True)
         if seed == args.seed:

@@ -228,7 +228,7 @@ def test_theorem1_scales_the_means_only():
     )
     model = common.lenet((8, 8, 1), *layers)
     x = np.random.default_rng(0).random((20, 8, 8, 1), "float32")
-    options = {"from_logits": True, "seed": 0, "verbose": 0}
+    options = {"likelihood": "categorical", "seed": 0, "verbose": 0}
     expected = kv.mc_predict(model, x, 10, **options).mean
     np.testing.assert_allclose(
         theorem1.predict(model, x, 1.0, 10), expected, rtol=1e-4, atol=1e-6

@@ -374,3 +374,31 @@ def test_nested_training(training, rng):
     for result in results:
         assert_equal(arrays(result(data)), expected, 1e-4)
     assert_equal(arrays(ensemble(model, SAMPLES)(data)), repeated(expected), 1e-4)
+
+
+class Sum(keras.layers.Layer):
+    def call(self, first, second=None):
+        return first if second is None else first + second
+
+
+def test_optional_input(rng):
+    """None stays None."""
+    a, b = keras.Input((4,)), keras.Input((4,), optional=True)
+    model = keras.Model([a, b], kv.VarianceDense(3, posterior=awkward.OFF)(Sum()(a, b)))
+    for x in ([awkward.features(rng, 4), None], [awkward.features(rng, 4)] * 2):
+        expected = arrays(model(x))
+        assert_equal(arrays(ensemble(model, SAMPLES)(x)), repeated(expected), 2e-5)
+        for make in (propagate_mean, propagate_moments, *BUILDERS.values()):
+            assert_equal(arrays(make(model)(x)), expected, 2e-5)
+
+
+def test_lambda(rng):
+    """A layer that Keras does not deserialize without being asked to."""
+    twice = keras.layers.Lambda(lambda x: 2 * x)
+    model = keras.Sequential(
+        [keras.Input((4,)), kv.VarianceDense(3, posterior=awkward.OFF), twice]
+    )
+    x = awkward.features(rng, 4)
+    expected = arrays(model(x))
+    for make in (propagate_mean, *BUILDERS.values()):
+        assert_equal(arrays(make(model)(x)), expected, 2e-5)
