@@ -34,7 +34,7 @@ class QuasiMonteCarlo(Head):
 
     Logits that come from a dense layer keep their covariance. With many classes
     (more than half of the points) it is not computed, which would cost of the order
-    of classes² for each input of the layer: the points are then half as many random
+    of classes² for each input of the layer: the points are then fewer random
     ones, fixed, of the layer's inputs; the variance of each logit is exact, the
     correlations are those of the points.
 
@@ -81,10 +81,10 @@ class QuasiMonteCarlo(Head):
         return ops.matmul(_cholesky(logits.covariance.matrix()), half)
 
     def _of_inputs(self, logits):
-        """Those of random points of what the logits are computed from: (…, points / 4,
+        """Those of random points of what the logits are computed from: (…, points / 5,
         classes)."""
         inputs = logits.covariance.kernel.shape[0]
-        half = np.random.default_rng(0).normal(size=(self.points // 4, inputs))
+        half = np.random.default_rng(0).normal(size=(self.points // 5, inputs))
         half = ops.convert_to_tensor(half, logits.mean.dtype)
         return logits.covariance.deviations(half)
 
