@@ -2,7 +2,7 @@ import pytest
 from matplotlib import pyplot
 
 import keras_variance as kv
-from keras_variance.pruning import Point
+from keras_variance.inference import Point
 
 POINTS = [Point(0.0, 0.993, 0.02), Point(0.98, 0.992, 0.03)]
 
