@@ -156,6 +156,15 @@ def test_many_classes(rng):
     np.testing.assert_allclose(p.entropy(), entropy, atol=0.15)
 
 
+def test_few_points_for_many_classes(rng):
+    """A pair of points at least."""
+    layer = keras.layers.Dense(7)
+    layer.build((None, 5))
+    x = kv.moments.Moments(*np.abs(rng.normal(size=(2, 3, 5))).astype("float32"))
+    p = heads.QuasiMonteCarlo(4)(None, kv.moments.find_rule(layer)(layer, x))
+    np.testing.assert_allclose(np.sum(p.mean, axis=-1), 1, rtol=1e-5)
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 1e6])
 def test_singular_covariance(scale, rng):
     """More classes than inputs, or no variance at all: a row is never NaN."""

@@ -84,7 +84,7 @@ class QuasiMonteCarlo(Head):
         """Those of random points of what the logits are computed from: (…, points / 5,
         classes)."""
         inputs = logits.covariance.kernel.shape[0]
-        half = np.random.default_rng(0).normal(size=(self.points // 5, inputs))
+        half = np.random.default_rng(0).normal(size=(max(self.points // 5, 1), inputs))
         half = ops.convert_to_tensor(half, logits.mean.dtype)
         return logits.covariance.deviations(half)
 
