@@ -66,8 +66,10 @@ def stages(model, x, y, samples):
     """
     layers = model.layers
     starts = [k for k, each in enumerate(layers) if isinstance(each, kv.VarianceLayer)]
-    options = {"likelihood": "categorical", "batch_size": 500, "verbose": 0}
-    limit = kv.mc_predict(model, x, 10 * samples, seed=0, **options)
+    options = {"batch_size": 500, "verbose": 0}
+    limit = kv.mc_predict(
+        model, x, 10 * samples, seed=0, likelihood="categorical", **options
+    )
     rows = []
     for drawn, start in enumerate([0, *starts[1:]]):
         inputs = keras.Input(x.shape[1:])
