@@ -18,7 +18,7 @@ from keras_variance.transforms.walk import Known, finish_call
 
 # Numbers in the largest activation of the samples that are drawn at the same time, on
 # a CPU: what stays in its cache is not read from memory by each layer again.
-CACHE = 2**18
+CACHE = 2**20
 
 
 @dataclasses.dataclass(eq=False)
