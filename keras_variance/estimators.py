@@ -162,7 +162,7 @@ class WeightSampling(Estimator):
     def __call__(self, layer, inputs, seed):
         kernel = layer.sample_kernel(seed)
         if layer.mean is not None:
-            kernel += layer.mean
+            kernel = kernel + layer.mean
         return layer.apply(inputs, kernel)
 
 
@@ -181,8 +181,8 @@ class Flipout(Estimator):
         kernel = layer.sample_kernel(seed)
         flipped = inputs * _signs(inputs, layer.channel_axis, seed)
         outputs = layer.apply(flipped, kernel)
-        outputs *= _signs(outputs, layer.channel_axis, seed)
-        return layer.add_mean(inputs, outputs)
+        signs = _signs(outputs, layer.channel_axis, seed)
+        return layer.add_mean(inputs, outputs * signs)
 
     def sampler(self, layer, inputs, repeats=1, shared_noise=True):
         # Where all examples of a sample share its kernel there is nothing to flip

@@ -58,6 +58,7 @@ class SeedGenerator(keras.random.SeedGenerator):
     def next(self, ordered=True):
         """The next seed, (key, counter), as a tensor of two integers."""
         seed = _of_replica(self.state[:2])  # read before the variable changes
+        seed = _folded(seed)
         self.state.assign(self.state + self.state[2] * _like(self.state, 0, 1, 0))
         return seed
 
@@ -86,7 +87,7 @@ class Stream(keras.random.SeedGenerator):
     def next(self, ordered=True):
         seed = self._seed
         self._seed = seed + _like(seed, 0, 1)
-        return seed
+        return _folded(seed)
 
     def of_sample(self, index):
         """The stream of one sample of many, `index` an integer tensor."""
@@ -198,6 +199,19 @@ def _starts(generators, seed):
 
 def _like(tensor, *values):
     return ops.convert_to_tensor(values, dtype=tensor.dtype)
+
+
+def _folded(seed):
+    """`seed`, on PyTorch with a hash of both numbers in the place of the first.
+
+    Keras adds them there: all pairs with one sum would be one seed, such as those of
+    two layers with consecutive seeds.
+    """
+    if keras.backend.backend() != "torch" or seed.is_meta:
+        return seed
+    words = ops.convert_to_numpy(seed).astype("uint32").tolist()
+    (word,) = np.random.SeedSequence(words).generate_state(1).view("int32").tolist()
+    return _like(seed, word, 0)
 
 
 def _of_replica(seed):

@@ -40,10 +40,10 @@ class Noise(families.Member):
 class Gaussian(Noise):
     """Standard normal noise: the default.
 
-    Drawn by the Box-Muller transform: with u, v uniform on (0, 1],
-    √(−2 log u) cos 2πv and √(−2 log u) sin 2πv are independent normals. On CPU
-    these vectorized operations take about half the time of TensorFlow's own
-    normals, most of what a sample costs (benchmarks/layer_step.py).
+    On TensorFlow drawn by the Box-Muller transform: with u, v uniform on (0, 1],
+    √(−2 log u) cos 2πv and √(−2 log u) sin 2πv are independent normals. On CPU these
+    vectorized operations take less time than TensorFlow's own normals, which are most
+    of what a sample costs (benchmarks/normals.py); JAX's and PyTorch's are faster.
 
     Example:
 
@@ -52,6 +52,8 @@ class Gaussian(Noise):
     """
 
     def sample(self, shape, dtype, seed):
+        if keras.backend.backend() != "tensorflow":
+            return keras.random.normal(shape, dtype=dtype, seed=seed)
         size = math.prod(shape)
         uniform = keras.random.uniform((2, (size + 1) // 2), dtype=dtype, seed=seed)
         radius = ops.sqrt(-2 * ops.log(1 - uniform[0]))

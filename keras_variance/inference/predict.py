@@ -203,7 +203,8 @@ def _prediction(statistics, likelihood):
     mean = statistics["mean"]
     entropy = information = None
     if likelihood is not None:
-        entropy = ops.convert_to_numpy(likelihood.entropy(mean))
+        entropy = likelihood.entropy(ops.convert_to_tensor(mean))
+        entropy = ops.convert_to_numpy(entropy)
         information = np.maximum(entropy - statistics["expected_entropy"], 0)
     samples = statistics.get("samples")
     return Prediction(mean, statistics["variance"], entropy, information, samples)

@@ -320,7 +320,8 @@ class VarianceLayer(_keras.OwnLosses):
 
 def _fill(weights, mask, value):
     """`weights` where the mask is true, else a value."""
-    return ops.where(mask, weights, ops.full((), value, weights.dtype))
+    mask, weights = map(ops.convert_to_tensor, (mask, weights))
+    return ops.where(mask, weights, ops.convert_to_tensor(value, weights.dtype))
 
 
 def _constrain(variable, constraint, mask, value):

@@ -71,7 +71,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         correct = ops.sum(predicted * y_true, axis=-1)
         weight = 1 if sample_weight is None else sample_weight
         weight = ops.reshape(ops.convert_to_tensor(weight, self.dtype), (-1, 1))
-        weight *= self._membership(confidence)
+        weight = weight * self._membership(confidence)
         self.weight.assign_add(ops.sum(weight, axis=0))
         self.correct.assign_add(ops.sum(weight * correct[:, None], axis=0))
         self.confidence.assign_add(ops.sum(weight * confidence[:, None], axis=0))

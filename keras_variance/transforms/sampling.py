@@ -187,14 +187,23 @@ class Draws:
 def _chunk(samples, at_once, rows, program):
     """How many samples to draw at the same time: a divisor of their number."""
     divisors = [k for k in range(1, at_once + 1) if samples % k == 0]
-    if keras.distribution.list_devices("gpu") or keras.distribution.list_devices("tpu"):
+    if _on_accelerator():
         return divisors[-1]
     specs = [x.spec for step in program.steps for x in step.outputs]
     width = max((math.prod(n or 1 for n in x.shape[1:]) for x in specs), default=1)
     if isinstance(rows, int):
         return max(k for k in divisors if k == 1 or k * rows * width <= CACHE)
+    if not ops.is_tensor(rows):  # a symbolic dimension
+        return divisors[-1]
+    divisors = ops.convert_to_tensor(divisors)
     fits = ops.cast(divisors, "float32") * width <= CACHE / ops.cast(rows, "float32")
     return ops.max(ops.where(fits, divisors, 1))
+
+
+def _on_accelerator():
+    if keras.backend.backend() == "torch":
+        return ops.zeros(()).device.type not in ("cpu", "meta")
+    return any("cpu" not in each for each in keras.distribution.list_devices())
 
 
 def _is_one(count):

@@ -47,7 +47,7 @@ def global_average_pooling(layer, x):
     """As `average_pooling`, with one window."""
     count = 1.0
     for axis in _spatial_axes(layer, x):
-        count *= ops.cast(ops.shape(x.mean)[axis], x.mean.dtype)
+        count = count * ops.cast(ops.shape(x.mean)[axis], x.mean.dtype)
     return Moments(layer.call(x.mean), layer.call(x.variance) / count)
 
 
