@@ -1,5 +1,6 @@
 """Data sets of images, and the batches that a model is trained on."""
 
+import zipfile
 from pathlib import Path
 
 import keras
@@ -20,6 +21,10 @@ def load_data(dataset, data_dir=None):
     Returns:
         `(x_train, y_train), (x_test, y_test)`: images of shape (examples, height,
         width, channels) in float32, integer labels of shape (examples,).
+
+    Raises:
+        ValueError: If the data set is unknown, or the file has no such arrays.
+        OSError: If the file cannot be read or downloaded.
     """
     if dataset not in DATASETS:
         raise ValueError(
@@ -30,8 +35,7 @@ def load_data(dataset, data_dir=None):
     elif data_dir:
         (x_train, y_train), (x_test, y_test) = _read(Path(data_dir) / f"{dataset}.npz")
     else:
-        module = getattr(keras.datasets, dataset)
-        (x_train, y_train), (x_test, y_test) = module.load_data()
+        (x_train, y_train), (x_test, y_test) = _download(dataset)
     largest = float(x_train.max())
     return (
         (_images(x_train, largest), y_train.ravel()),
@@ -51,8 +55,24 @@ def _digits():
 
 
 def _read(path):
-    with np.load(path) as file:
-        return tuple((file[f"x_{part}"], file[f"y_{part}"]) for part in _PARTS)
+    names = [f"{array}_{part}" for part in _PARTS for array in "xy"]
+    try:
+        with open(path, "rb") as raw, np.load(raw) as file:
+            x_train, y_train, *test = (file[name] for name in names)
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"'{path}' must be a file of the arrays {names}") from error
+    return (x_train, y_train), test
+
+
+def _download(dataset):
+    module = getattr(keras.datasets, dataset)
+    try:
+        return module.load_data()
+    except Exception as error:  # Keras has no narrower one
+        raise OSError(
+            f"{dataset} could not be downloaded. Without a network it is read from a "
+            f"folder with {dataset}.npz (data_dir). {error}"
+        ) from error
 
 
 _PARTS = ("train", "test")

@@ -11,7 +11,13 @@ nothing is left but chance.
 """
 
 import argparse
+import contextlib
+import math
+import os
 from pathlib import Path
+
+# Messages of TensorFlow would bury the result
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import matplotlib
@@ -25,6 +31,14 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 SAMPLES = 20
+# Of predictions: test sets are one such batch, or several full ones
+BATCH_SIZE = 1000
+# What `MCPredict` puts into the logs
+COMPARED = {
+    "one sample": "val_sample_accuracy",
+    "mean of the weights": "val_mean_accuracy",
+    f"average of {SAMPLES} samples": "val_ensemble_accuracy",
+}
 
 
 def build_model(input_shape, dense):
@@ -34,7 +48,27 @@ def build_model(input_shape, dense):
     return lenet(input_shape, *stock, momentum=0.9)
 
 
+class Progress(keras.callbacks.Callback):
+    """One line, rewritten after each epoch: what `MCPredict` has measured."""
+
+    def on_train_begin(self, logs=None):
+        print("Training …", end="", flush=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        one, mean, average = (100 * logs[key] for key in COMPARED.values())
+        print(
+            f"\rEpoch {epoch + 1}/{self.params['epochs']}, accuracy: one sample "
+            f"{one:.1f} %, mean {mean:.1f} %, {SAMPLES} samples {average:.1f} %  ",
+            end="",
+            flush=True,
+        )
+
+    def on_train_end(self, logs=None):
+        print()
+
+
 def train(model, data, test_data, epochs, batch_size):
+    """Train, and return the accuracies on the test data after the last epoch."""
     steps = epochs * -(-len(data[0]) // batch_size)
     rate = keras.optimizers.schedules.PolynomialDecay(1e-3, steps, 0.0)
     model.compile(
@@ -47,43 +81,40 @@ def train(model, data, test_data, epochs, batch_size):
         samples=SAMPLES,
         predictors=("sample", "mean", "ensemble"),
         metrics=("accuracy",),
+        batch_size=BATCH_SIZE,
     )
-    model.fit(*data, batch_size, epochs, callbacks=[compare])
+    callbacks = [compare, Progress()]
+    history = model.fit(*data, batch_size, epochs, callbacks=callbacks, verbose=0)
+    return {name: history.history[key][-1] for name, key in COMPARED.items()}
 
 
 def prune(model, sparsity, data, test_data, epochs, batch_size):
-    """Set the least variable units to 0, train what is left, leave out the rest."""
+    """Set the least variable units to 0, train what is left, leave out the rest.
+
+    Returns the smaller model and its accuracies.
+    """
     parameters = model.count_params()
-    print(f"\n{kv.prune(model, sparsity, granularity='unit')}")
-    train(model, data, test_data, epochs, batch_size)
+    print(f"\n{kv.prune(model, sparsity, granularity='unit')}\n")
+    accuracies = train(model, data, test_data, epochs, batch_size)
     smaller = kv.transforms.shrink(model)
     print(f"\n{kv.transforms.shrink_report(model)}")
     print(f"{parameters:,} parameters → {smaller.count_params():,}")
-    return smaller
+    return smaller, accuracies
 
 
-def accuracies(model, test_data):
-    """Accuracy of one sample, of the weights' means, the ensemble and moments."""
+def moments_accuracy(model, test_data):
+    """Accuracy of one pass that carries moments and needs no sample."""
     x, y = test_data
-    mean = kv.transforms.propagate_mean(model)
-    options = {"likelihood": "categorical", "verbose": 0}
-
-    def monte_carlo(samples):
-        return kv.mc_predict(model, x, samples, **options).mean
-
-    predictions = {
-        "one sample": monte_carlo(1),
-        "mean of the weights": mean.predict(x, verbose=0),
-        f"average of {SAMPLES} samples": monte_carlo(SAMPLES),
-        "moments, one pass": kv.moment_predict(model, x, **options).mean,
-    }
-    return {name: np.mean(p.argmax(axis=-1) == y) for name, p in predictions.items()}
+    options = {"likelihood": "categorical", "batch_size": BATCH_SIZE, "verbose": 0}
+    prediction = kv.moment_predict(model, x, **options)
+    return np.mean(prediction.mean.argmax(axis=-1) == y)
 
 
 def activation_stddev(model, x):
     """Standard deviation of the first variance layer's outputs: (rows, neurons)."""
     layer = next(each for each in model.layers if isinstance(each, kv.VarianceLayer))
-    features = keras.Model(model.inputs, layer.input).predict(x, verbose=0)
+    prefix = keras.Model(model.inputs, layer.input)
+    features = prefix.predict(x, BATCH_SIZE, verbose=0)
     return np.sqrt(layer.linear(features**2, keras.ops.square(layer.kernel_scale)))
 
 
@@ -99,7 +130,9 @@ def plot_activations(model, test_data, path, neurons=4):
     x, y = test_data
     stddev = activation_stddev(model, x)
     best = telling_neurons(stddev, y, neurons)
-    figure, axes = plt.subplots(1, neurons, figsize=(3 * neurons, 4), sharey=True)
+    size = (3 * len(best), 4)
+    figure, axes = plt.subplots(1, len(best), figsize=size, sharey=True, squeeze=False)
+    axes = axes.flat
     jitter = np.random.default_rng(0).uniform(-0.35, 0.35, len(y))
     for axis, neuron in zip(axes, best, strict=True):
         axis.scatter(stddev[:, neuron], y + jitter, s=4, c=y, cmap="tab10")
@@ -113,51 +146,113 @@ def plot_activations(model, test_data, path, neurons=4):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dataset", choices=DATASETS, default="digits")
-    parser.add_argument("--data-dir", help="folder of DATASET.npz; default: download")
-    parser.add_argument("--epochs", type=int, help="default: 30 on digits, else 10")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--noise", choices=kv.noises.MEMBERS, default="gaussian")
-    parser.add_argument("--estimator", choices=kv.estimators.MEMBERS)
-    parser.add_argument(
-        "--posterior", choices=kv.posteriors.MEMBERS, default="zero_mean"
-    )
-    parser.add_argument("--prune", type=float, help="share of units, from 0 to below 1")
-    parser.add_argument("--output", type=Path, default=Path("quickstart_output"))
+    parser = build_parser()
     args = parser.parse_args(arguments)
+    digits = args.dataset == "digits"
+    if digits and args.data_dir:
+        parser.error("--data-dir is for other data sets: digits are in scikit-learn")
+    epochs, batch_size = (30, 50) if digits else (10, 200)
+    epochs = args.epochs or epochs
+    try:
+        layer = kv.VarianceDense(
+            500,
+            use_bias=False,
+            posterior=args.posterior,
+            noise=args.noise,
+            estimator=args.estimator,
+        )
+        args.output.mkdir(parents=True, exist_ok=True)
+        data, test_data = load_data(args.dataset, args.data_dir)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
     keras.utils.set_random_seed(args.seed)
-    data, test_data = load_data(args.dataset, args.data_dir)
-    layer = kv.VarianceDense(
-        500,
-        use_bias=False,
-        posterior=args.posterior,
-        noise=args.noise,
-        estimator=args.estimator,
-    )
     model = build_model(data[0].shape[1:], layer)
-    epochs, batch_size = (30, 50) if args.dataset == "digits" else (10, 200)
-    epochs = args.epochs or epochs
-    train(model, data, test_data, epochs, batch_size)
+    rows = train(model, data, test_data, epochs, batch_size)
     if args.prune is not None:
         more = -(-epochs // 3)
-        model = prune(model, args.prune, data, test_data, more, batch_size)
+        model, rows = prune(model, args.prune, data, test_data, more, batch_size)
 
-    args.output.mkdir(parents=True, exist_ok=True)
     model.save(args.output / "model.keras")
     reloaded = keras.models.load_model(args.output / "model.keras")
     plot_activations(reloaded, test_data, args.output / "activations.png")
+    rows["moments, one pass"] = moments_accuracy(reloaded, test_data)
 
+    print()
     kv.summary(reloaded)
-    rows = accuracies(reloaded, test_data)
-    print(f"\nAccuracy on {len(test_data[0])} held-out rows of {args.dataset}")
+    print(f"\nThe model and a picture of its activations are in {args.output}/")
+    print(f"\nAccuracy on {len(test_data[0])} held-out images of {args.dataset}")
     for name, value in rows.items():
         print(f"  {name:<22}{100 * value:6.2f} %")
-    print(f"The model and a picture of its activations are in {args.output}/")
     return rows
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(
+        usage="python -m examples.quickstart [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--dataset",
+        choices=[name for name in DATASETS if name != "cifar100"],
+        default="digits",
+        help="of ten classes; digits come with scikit-learn, others are downloaded",
+    )
+    add("--data-dir", metavar="DIR", help="folder of DATASET.npz: no download")
+    epochs, seeds = number(int, 1), number(int, 0, 2**32)
+    add("--epochs", type=epochs, metavar="N", help="default: 30 on digits, else 10")
+    add("--seed", type=seeds, default=0, metavar="N", help="of all noise; default: 0")
+    add(
+        "--posterior",
+        choices=kv.posteriors.MEMBERS,
+        default="zero_mean",
+        help="how a weight's mean and variance are parameterized; default: zero_mean",
+    )
+    add(
+        "--noise",
+        choices=kv.noises.MEMBERS,
+        default="gaussian",
+        help="what a weight is multiplied by; default: gaussian",
+    )
+    add(
+        "--estimator",
+        choices=kv.estimators.MEMBERS,
+        help="how outputs are drawn; default: local_reparameterization, for other "
+        "noise than gaussian flipout",
+    )
+    add(
+        "--prune",
+        type=number(float, 0, 1),
+        metavar="SHARE",
+        help="share of the layer's units to remove, from 0 to below 1, as 0.9",
+    )
+    add(
+        "--output",
+        type=Path,
+        default=Path("quickstart_output"),
+        metavar="DIR",
+        help="folder of the model and the picture; default: quickstart_output",
+    )
+    return parser
+
+
+def number(kind, minimum, below=math.inf):
+    """A type of options: a number from a minimum to below a limit."""
+
+    def parse(text):
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if minimum <= value < below:
+                return value
+        limit = "" if below == math.inf else f" and below {below}"
+        noun = "an integer" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(
+            f"must be {noun} of at least {minimum}{limit}. Received: {text}"
+        )
+
+    return parse
 
 
 if __name__ == "__main__":

@@ -1,3 +1,6 @@
+import numpy as np
+import pytest
+
 from benchmarks import (
     ensemble,
     integrate_last,
@@ -6,7 +9,9 @@ from benchmarks import (
     predict,
     pruning,
     serving,
+    soak,
 )
+from examples.paper.training import Backup
 
 
 def test_layer_step_runs(capsys):
@@ -52,3 +57,52 @@ def test_predict_runs(monkeypatch, capsys):
 def test_integrate_last_runs(capsys):
     integrate_last.main(["--epochs", "1", "--rows", "20", "--pool", "20"])
     assert "worth, plain samples" in capsys.readouterr().out
+
+
+def test_soak_runs(capsys):
+    """One child of each kind is killed; no time for the growth of memory."""
+    result = soak.main(["--minutes", "0"])
+    output = capsys.readouterr().out
+    assert not result.faults and not result.losses, output
+    assert "kills       2: train 1, export 1" in output
+    assert result.last["train"] > 0 and result.last["export"] > 0
+    assert "losses      0" in output
+
+
+def test_soak_finds_what_is_lost(tmp_path):
+    """A backup and an export that are gone, or broken, after they were reported."""
+    rounds = soak.Rounds(tmp_path, np.random.default_rng(0))
+
+    def killed(kind, *reported):
+        child = kind.__new__(kind)
+        child.folder = tmp_path / kind.name
+        child.reported = lambda: list(reported)
+        return child
+
+    backup = Backup(tmp_path / "train")
+    rounds.model.fit(
+        rounds.x, rounds.y, soak.BATCH_SIZE, epochs=2, callbacks=[backup], verbose=0
+    )
+    assert killed(soak.Trainer, 0, 1, 2).verify(rounds, 0) == 2
+    with pytest.raises(soak.Lost, match="a backup of epoch 2, not 3"):
+        killed(soak.Trainer, 0, 3).verify(rounds, 0)
+    with pytest.raises(soak.Lost, match="resumed at epoch 0, after 2"):
+        killed(soak.Trainer, 0, 2).verify(rounds, 2)
+    backup.path.write_bytes(backup.path.read_bytes()[:-1])
+    with pytest.raises(UserWarning, match="is broken"):
+        killed(soak.Trainer, 0, 2).verify(rounds, 0)
+
+    folder = soak.kv.export(rounds.model, tmp_path / "export", 2)
+    assert killed(soak.Exporter, 1).verify(rounds, 0) == 1
+    with pytest.raises(soak.Lost, match=r"versions \[2\] are gone"):
+        killed(soak.Exporter, 1, 2).verify(rounds, 0)
+    (folder / "variables" / "variables.index").unlink()
+    with pytest.raises(Exception, match=r"variables"):
+        killed(soak.Exporter, 1).verify(rounds, 0)
+
+
+def test_growth_of_memory():
+    level = [700.0] * 5 + [800.0] * 20
+    assert soak.growth(level) == 0
+    assert soak.growth([x + 2 * k for k, x in enumerate(level)]) == 30
+    assert soak.growth([700.0]) == 0

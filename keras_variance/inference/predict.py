@@ -161,11 +161,13 @@ def kept(model, transform, **options):
     """`transform(model, **options)`, made once.
 
     The last few are kept with the model, in its `__dict__`, where neither Keras nor
-    TensorFlow looks for layers: they live as long as the model does.
+    TensorFlow looks for layers: they live as long as the model does. Nor does Keras
+    look for them under a name with two underscores when it loads weights, which in a
+    circle of models never ends.
     """
     graph = _keras.graph(model) if _keras.is_functional(model) else model
     key = transform.__name__, id(graph), repr(options)
-    made = vars(model).setdefault("_keras_variance", {}) if model else {}
+    made = vars(model).setdefault("__keras_variance__", {}) if model else {}
     if key not in made:
         made[key] = transform(model, **options), graph
         while len(made) > KEPT:

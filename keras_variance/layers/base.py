@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_variance import _keras, estimators, families
 from keras_variance.distributions import noises, posteriors, priors
+from keras_variance.layers import saving
 from keras_variance.random import SeedGenerator, Stream
 
 
@@ -296,12 +297,12 @@ class VarianceLayer(_keras.OwnLosses):
 
     quantize = quantized_build = enable_lora = _refuse
 
-    # The stock layers save the kernel and the bias by name, and lose φ.
+    # The stock layers save the kernel and the bias, by position, and lose φ.
     def save_own_variables(self, store):
-        keras.Layer.save_own_variables(self, store)
+        saving.save(self, store)
 
     def load_own_variables(self, store):
-        keras.Layer.load_own_variables(self, store)
+        saving.load(self, store)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -52,7 +52,7 @@ def export(
 
     Args:
         model: A built Keras model with variance layers.
-        path: A folder for the versions of this model; made if it is not there.
+        path: A local folder for the versions of this model; made if it is not there.
         samples: Integer ≥ 1, the number of samples, in memory at the same time.
         version: Integer ≥ 1. Defaults to the one after the highest.
         likelihood: As for `mc_predict`.
@@ -63,8 +63,9 @@ def export(
             samples, which are in the file, in place of fresh noise: the same
             answer always. For Sequential and Functional models.
         seed: Integer that makes frozen samples repeatable.
-        warmup: A few rows, as for `model.predict`, which a server runs through
-            each endpoint when it loads the model. Needs `keras_variance[serving]`.
+        warmup: A few rows, as for `model.predict`, or in a dict by the inputs' names,
+            which a server runs through each endpoint when it loads the model. Needs
+            `keras_variance[serving]`.
         head: As for `propagate_moments`. LiteRT has the operators of `"mean_field"`.
 
     Returns:
@@ -72,8 +73,8 @@ def export(
 
     Raises:
         ValueError: If the model is not built or has no variance layer, a path is not
-            writable or has other things in it, the version exists, or inputs do
-            not fit. Nothing is left behind then.
+            local, not readable and writable or has other things in it, the version
+            exists, or inputs do not fit. Nothing is left behind then.
 
     Example:
 

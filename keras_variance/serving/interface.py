@@ -46,21 +46,45 @@ class Interface:
         return tree.pack_sequence_as(self.structure, tensors)
 
     def rows(self, name, x):
-        """Arrays of rows as {input's name: tensor}; ValueError if they don't fit."""
-        arrays = [np.asarray(each) for each in tree.flatten(x)]
+        """Arrays of rows as {input's name: array}.
+
+        Args:
+            name: Of the argument, for errors.
+            x: Arrays in the structure of the inputs, in a list, or in a dict by the
+                inputs' names.
+
+        Raises:
+            ValueError: If they do not fit, or have no row or different numbers of them.
+        """
+        arrays = [np.asarray(each) for each in self._in_order(x)]
         fits = len(arrays) == len(self.specs) and all(
             spec.shape.is_compatible_with(array.shape)
             for spec, array in zip(self.specs, arrays, strict=False)
         )
-        if not fits:
+        counts = {len(array) for array in arrays} if fits else set()
+        if len(counts) != 1 or 0 in counts:
+            received = _shapes(map(np.asarray, tree.flatten(x)))
+            if isinstance(x, dict):
+                received = dict(zip(map(_dotted, _keys(x)), received, strict=True))
+            expected = {spec.name: (*spec.shape,) for spec in self.specs}
             raise ValueError(
-                f"Argument `{name}` must have an array for each of the inputs "
-                f"{_shapes(self.specs)}. Received: {name}={_shapes(arrays)}"
+                f"Argument `{name}` must have rows for each of the inputs {expected}, "
+                f"as many for each, at least one. Received: {name}={received}"
             )
         return {
             spec.name: array.astype(spec.dtype.as_numpy_dtype)
             for spec, array in zip(self.specs, arrays, strict=True)
         }
+
+    def _in_order(self, x):
+        """The arrays of `x` in the order of the inputs; none where keys are others."""
+        names = [spec.name for spec in self.specs]
+        if isinstance(x, dict) and x.keys() == {*names}:
+            return [x[name] for name in names]
+        structures = [_keys(self.structure), [(k,) for k in range(len(names))]]
+        if len(names) == 1:
+            structures.append([()])
+        return tree.flatten(x) if _keys(x) in structures else []
 
     def example(self):
         """A row of ones."""
@@ -131,6 +155,14 @@ def _check_signature(signature, own, specs):
         )
 
 
+def _keys(structure):
+    return [path for path, _ in tree.flatten_with_path(structure)]
+
+
+def _dotted(path):
+    return ".".join(map(str, path))
+
+
 def _shapes(tensors):
     return [(*each.shape,) for each in tensors]
 
@@ -138,8 +170,7 @@ def _shapes(tensors):
 def _output_names(model):
     """A name for each output: its key, or that of the layer."""
     if isinstance(model.output, dict):
-        paths = (path for path, _ in tree.flatten_with_path(model.output))
-        return [".".join(map(str, path)) for path in paths]
+        return [*map(_dotted, _keys(model.output))]
     names = model.output_names
     if len({*names}) < len(names):  # a layer that is called twice
         names = [f"{name}_{k}" for k, name in enumerate(names)]

@@ -1,7 +1,11 @@
 """What TF Serving reads beside a SavedModel: warm-up requests, a configuration."""
 
 import json
+import os
+import uuid
 from pathlib import Path
+
+from keras_variance.serving.versions import local_path
 
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 # The endpoint that takes a seed.
@@ -57,12 +61,14 @@ def write_models_config(path, models: dict, versions="latest"):
     """Write a configuration file of TF Serving, for `--model_config_file`.
 
     Args:
-        path: The file, which is replaced.
+        path: The file, which is replaced as a whole or, if that fails, not at all.
         models: {name: folder of versions}, folders as the server sees them.
-        versions: `"latest"`, `"all"`, or a list of integers: which to serve.
+        versions: `"latest"`, `"all"`, or a list of integers ≥ 0: which to serve.
 
     Raises:
-        ValueError: If there is no model, or `versions` is none of these.
+        ValueError: If there is no model, `versions` is none of these, or `path` is not
+            a local path.
+        OSError: If the file can't be written.
 
     Example:
 
@@ -86,7 +92,7 @@ def write_models_config(path, models: dict, versions="latest"):
         raise ValueError(
             f"Argument `models` must have a model at least. Received: models={models}"
         )
-    policy = _policy(versions)
+    path, policy = local_path(path), _policy(versions)
     lines = ["model_config_list {"]
     for name, folder in models.items():
         lines += [
@@ -97,7 +103,12 @@ def write_models_config(path, models: dict, versions="latest"):
             f"    model_version_policy {{ {policy} }}",
             "  }",
         ]
-    Path(path).write_text("\n".join([*lines, "}", ""]), encoding="utf-8")
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        temporary.write_text("\n".join([*lines, "}", ""]), encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _policy(versions):
@@ -106,9 +117,10 @@ def _policy(versions):
     if versions == "all":
         return "all {}"
     numbers = list(versions) if isinstance(versions, list | tuple) else []
-    if not numbers or not all(isinstance(each, int) for each in numbers):
+    # True is an `int`
+    if not numbers or not all(type(each) is int and each >= 0 for each in numbers):
         raise ValueError(
-            "Argument `versions` must be 'latest', 'all' or a list of integers. "
+            "Argument `versions` must be 'latest', 'all' or a list of integers ≥ 0. "
             f"Received: versions={versions!r}"
         )
     return f"specific {{ {' '.join(f'versions: {each}' for each in numbers)} }}"

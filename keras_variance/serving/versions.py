@@ -1,12 +1,31 @@
 """The folder of a model's versions, as a server watches it."""
 
+import contextlib
 import os
+import re
 import shutil
+import time
 import uuid
 from pathlib import Path
 
 # A server looks at numbers only.
 TEMPORARY = ".export-"
+# Seconds after which a temporary folder that nobody writes to is a killed export's
+ABANDONED = 24 * 60 * 60
+
+
+def local_path(path) -> Path:
+    """A path of this machine's file system, where a folder can be moved as a whole.
+
+    Raises:
+        ValueError: If it is the address of another storage, as "gs://bucket/model".
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
+        raise ValueError(
+            "Argument `path` must be a local path: write there, then copy to the "
+            f"storage with its own tool. Received: path={path}"
+        )
+    return Path(path)
 
 
 class Versions:
@@ -17,12 +36,12 @@ class Versions:
         version: Integer ≥ 1, of the next one. Defaults to the highest plus 1.
 
     Raises:
-        ValueError: If the folder has other things in it, can't be written to, or
-            has the version.
+        ValueError: If the folder is not a local one, has other things in it, can't be
+            read or written to, or has the version.
     """
 
     def __init__(self, path, version=None):
-        self.path = Path(path)
+        self.path = local_path(path)
         self.version = version
         integer = isinstance(version, int) and not isinstance(version, bool)
         if version is not None and not (integer and version >= 1):
@@ -30,7 +49,8 @@ class Versions:
                 "Argument `version` must be an integer ≥ 1, or None for the next. "
                 f"Received: version={version!r}"
             )
-        self._check()
+        with self._access():
+            self._check()
 
     def write(self, fill) -> Path:
         """Have `fill(folder)` write the new version; the folder it is in at last.
@@ -39,12 +59,15 @@ class Versions:
             ValueError: If the folder can't be written to, or the version appeared
                 in the meantime.
         """
+        self._remove_abandoned()
         made = [each for each in (self.path, *self.path.parents) if not each.exists()]
         temporary = self.path / f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
-            self._make(temporary)
+            with self._access():
+                temporary.mkdir(parents=True)
             fill(temporary)
-            return self._move(temporary)
+            with self._access():
+                return self._move(temporary)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             for each in made:
@@ -52,14 +75,25 @@ class Versions:
                     each.rmdir()
             raise
 
-    def _make(self, folder):
+    @contextlib.contextmanager
+    def _access(self):
         try:
-            folder.mkdir(parents=True)
+            yield
         except OSError as error:
             raise ValueError(
-                f"Argument `path` must be a folder to write into: {error.strerror}. "
-                f"Received: path={self.path}"
+                "Argument `path` must be a folder to read and write: "
+                f"{error.strerror}. Received: path={self.path}"
             ) from error
+
+    def _remove_abandoned(self):
+        """Remove what killed exports left. A running one is never so old."""
+        for folder in self.path.glob(f"{TEMPORARY}*"):
+            # Another export may be removing it
+            with contextlib.suppress(OSError):
+                entries = (folder, *folder.rglob("*"))
+                written = max(each.stat().st_mtime for each in entries)
+                if time.time() - written > ABANDONED:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _move(self, temporary):
         while True:

@@ -35,6 +35,29 @@ def test_load_data_unknown():
         data.load_data("svhn")
 
 
+def test_load_data_of_other_files(tmp_path):
+    path = tmp_path / "mnist.npz"
+    with pytest.raises(OSError, match=r"No such file.*mnist\.npz"):
+        data.load_data("mnist", tmp_path)
+    for write in (
+        lambda: path.write_bytes(b""),
+        lambda: path.write_bytes(b"PK\x03\x04"),
+        lambda: np.savez(path, x_train=np.ones(1)),
+    ):
+        write()
+        with pytest.raises(ValueError, match=r"mnist\.npz' must be a file of the arr"):
+            data.load_data("mnist", tmp_path)
+
+
+def test_load_data_without_network(monkeypatch):
+    def offline():
+        raise Exception("URL fetch failure")  # as Keras's
+
+    monkeypatch.setattr(data.keras.datasets.mnist, "load_data", offline)
+    with pytest.raises(OSError, match=r"mnist\.npz \(data_dir\)\. URL fetch failure"):
+        data.load_data("mnist")
+
+
 def test_normalize(images):
     scaled = images * [1, 2, 3] + [0, 5, 0]
     (x, _), (x_test, _) = data.normalize((scaled[:4], None), (scaled[2:], None))

@@ -63,13 +63,28 @@ def test_predictors_are_kept_for_a_few_arguments(rng):
     model, x = new("sequential", rng)
     for samples in range(1, 8):
         assert kv.mc_predict(model, x, samples, verbose=0).mean.shape == (3, 3)
-    assert len(vars(model)["_keras_variance"]) == KEPT
+    assert len(vars(model)["__keras_variance__"]) == KEPT
     model.add(keras.layers.Dense(2))
     assert kv.mc_predict(model, x, 7, verbose=0).mean.shape == (3, 2)
     reference = weakref.ref(model)
     del model
     gc.collect()
     assert reference() is None
+
+
+@pytest.mark.parametrize("predict", [kv.mc_predict, kv.moment_predict])
+def test_kept_predictors_are_not_saved(predict, rng, tmp_path):
+    """Neither written to a file, nor looked for in one."""
+    model, x = new("stacked", rng)
+    path = tmp_path / "m.weights.h5"
+    before = [np.array(weight) for weight in model.weights]
+    predict(model, x, likelihood=None, verbose=0)
+    model.save_weights(path)
+    for weight in model.weights:
+        weight.assign(np.zeros(weight.shape))
+    model.load_weights(path)
+    for weight, old in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
 
 
 def test_prediction_from_returned_samples(rng):

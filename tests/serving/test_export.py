@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 import keras_variance as kv
+from keras_variance.serving.interface import Interface
 from tests.statistics import assert_same_moments
 
 HERE = Path(__file__).parent
@@ -256,6 +257,32 @@ def test_warm_up(rng, tmp_path):
     assert set(seen) == set(served)
 
 
+def test_rows_for_several_inputs():
+    """In the model's own structure, in a list, or by the inputs' names."""
+    one, two = np.zeros((2, 1)), np.ones((2, 2))
+
+    def interface(structure):
+        inputs = {key: keras.Input((k,), name=key) for key, k in (("z", 1), ("a", 2))}
+        h = keras.layers.Concatenate()([*inputs.values()])
+        return Interface(keras.Model(structure(inputs), h))
+
+    listed = interface(lambda inputs: [inputs["z"], inputs["a"]])
+    keyed = interface(lambda inputs: inputs)
+    nested = interface(lambda inputs: [inputs["z"], {"right": inputs["a"]}])
+    for each, good, bad in (
+        (listed, [(one, two), {"a": two, "z": one}], {"b": two, "z": one}),
+        (keyed, [{"a": two, "z": one}, [two, one]], {"left": one, "a": two}),
+        (nested, [[one, {"right": two}], [one, two]], [one, {"left": two}]),
+    ):
+        for x in good:
+            rows = each.rows("warmup", x)
+            np.testing.assert_array_equal(rows["z"], one)
+            np.testing.assert_array_equal(rows["a"], two)
+        for x in (bad, [one, two[:1]], [one[:0], two[:0]], [one], one):
+            with pytest.raises(ValueError, match=r"inputs {.*Received: warmup="):
+                each.rows("warmup", x)
+
+
 def test_lite(rng, tmp_path):
     """The moments, converted for devices."""
     from ai_edge_litert.interpreter import Interpreter
@@ -393,6 +420,11 @@ def test_versions(tmp_path):
             r"`input_signature` must give each input a dtype.*Received: input_sig",
         ),
         ({"warmup": np.ones((2, 3))}, r"`warmup`.*Received: warmup=\[\(2, 3\)\]"),
+        ({"warmup": np.ones((0, 4))}, r"at least one. Received: warmup=\[\(0, 4\)\]"),
+        (
+            {"warmup": {"y": np.ones((2, 4))}},
+            r"inputs {'x': \(None, 4\)}.*Received: warmup={'y': \(2, 4\)}",
+        ),
     ],
 )
 def test_bad_input_leaves_nothing_behind(arguments, message, tmp_path):
@@ -404,13 +436,26 @@ def test_bad_input_leaves_nothing_behind(arguments, message, tmp_path):
     assert os.listdir(tmp_path) == ["1"]
 
 
+@pytest.mark.parametrize("address", ["gs://bucket/m", "s3://bucket/m", "gs:/bucket/m"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_other_storages(address, kind, tmp_path, monkeypatch):
+    """They are no folders on this machine with such a name."""
+    monkeypatch.chdir(tmp_path)
+    message = r"`path` must be a local path.*Received: path=(gs|s3):/"
+    with pytest.raises(ValueError, match=message):
+        kv.export(sequential(), kind(address), 2)
+    with pytest.raises(ValueError, match=message):
+        kv.serving.write_models_config(kind(f"{address}/c"), {"digits": "/models"})
+    assert os.listdir() == []
+
+
 def test_bad_paths(tmp_path):
     model = sequential()
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(ValueError, match=r"`path` must be a folder. Received: path="):
         kv.export(model, file, 2)
-    with pytest.raises(ValueError, match=r"`path` .* into: Not a dir.* Received: path"):
+    with pytest.raises(ValueError, match=r"`path` .* write: Not a dir.* Received: "):
         kv.export(model, file / "below", 2)
     with pytest.raises(ValueError, match=r"`path`.* it has 'file'. Received: path="):
         kv.export(model, tmp_path, 2)

@@ -1,3 +1,5 @@
+import os
+import resource
 import sys
 
 import numpy as np
@@ -34,12 +36,30 @@ def test_models_config(versions, tmp_path):
         (MODELS, "some", r"`versions`.*Received: versions='some'"),
         (MODELS, [], r"`versions`.*Received: versions=\[\]"),
         (MODELS, ["1"], r"`versions`.*Received: versions=\['1'\]"),
+        (MODELS, [True], r"`versions`.*Received: versions=\[True\]"),
+        (MODELS, [-1], r"`versions`.*Received: versions=\[-1\]"),
     ],
 )
 def test_bad_config(models, versions, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         kv.serving.write_models_config(tmp_path / "c", models, versions)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_file(tmp_path):
+    """As far as a limit on the size of files is one."""
+    path = tmp_path / "models.config"
+    kv.serving.write_models_config(path, MODELS)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            kv.serving.write_models_config(path, MODELS, "all")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["models.config"]
 
 
 def test_warm_up_without_the_extra(tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
+import contextlib
 import os
 import threading
+import time
 
 import pytest
 
-from keras_variance.serving.versions import Versions
+from keras_variance.serving.versions import ABANDONED, Versions
 
 
 def fill(folder):
@@ -36,9 +38,53 @@ def test_a_version_that_appears_in_the_meantime_is_kept(tmp_path):
     assert os.listdir(tmp_path) == ["3"]
 
 
-def test_what_an_interrupted_export_left_does_not_matter(tmp_path):
-    (tmp_path / ".export-0").mkdir()
+def test_what_an_interrupted_export_left(tmp_path):
+    """It goes with the next export, if nobody has written to it for long."""
+    old = time.time() - ABANDONED - 60
+    for name, changed in (("dead", old), ("alive", old), ("young", time.time())):
+        folder = tmp_path / f".export-{name}"
+        (folder / "variables").mkdir(parents=True)
+        (folder / "variables" / "data").touch()
+        for each in (folder / "variables" / "data", folder / "variables", folder):
+            os.utime(each, (changed, changed))
+    os.utime(tmp_path / ".export-alive" / "variables" / "data")
+    (tmp_path / ".hidden").mkdir()
+    os.utime(tmp_path / ".hidden", (old, old))
     assert Versions(tmp_path).write(fill).name == "1"
+    left = [".export-alive", ".export-young", ".hidden", "1"]
+    assert sorted(os.listdir(tmp_path)) == left
+
+
+@contextlib.contextmanager
+def unprivileged():
+    """The superuser may read all."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o111, 0o444, 0o555])
+@pytest.mark.parametrize("parent", [True, False])
+def test_a_folder_without_permission(parent, mode, tmp_path):
+    folder = tmp_path / "m"
+    folder.mkdir()
+    Versions(folder).write(fill)
+    for each in (tmp_path, *tmp_path.parents):  # pytest's are private
+        if each.stat().st_uid == os.getuid() and each.name.startswith("pytest"):
+            each.chmod(0o755)
+    tmp_path.chmod(0o755)
+    folder.chmod(mode)
+    path = folder / "below" if parent else folder
+    try:
+        with unprivileged(), pytest.raises(ValueError, match=r"`path`.*denied.*path="):
+            Versions(path).write(fill)
+    finally:
+        folder.chmod(0o755)
+    assert os.listdir(folder) == ["1"]
 
 
 @pytest.mark.parametrize("name", ["1", "notes.txt"])
