@@ -4,9 +4,9 @@
 
 LeNet-5-Caffe on 1,000 images of 28×28, its first dense layer stochastic, then all
 four layers: one deterministic pass (stock layers), `samples` calls in a loop and
-`ensemble`, all compiled (with XLA where a GPU is visible) and timed in turn;
-printed are medians and ratios. Then the peak memory of `mc_predict`, each measured
-in a process of its own, and the cost of `callbacks.MCPredict` in an epoch.
+`ensemble`, all compiled and timed in turn; printed are medians and ratios. Then the
+peak memory of `mc_predict`, each measured in a process of its own, and the cost of
+`callbacks.MCPredict` in an epoch.
 """
 
 import argparse
@@ -18,15 +18,14 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import keras_variance as kv
+from benchmarks.timing import compiled, environment, measure
 from examples.paper import common
 
 ROWS = 1000
 EPOCH_ROWS = 60_000
 SAMPLES = (1, 5, 20, 100)
-JIT = bool(tf.config.list_physical_devices("GPU"))
 
 
 def lenet(layers):
@@ -46,34 +45,10 @@ MODELS = {
 }
 
 
-def compiled(model, calls=1):
-    """A function of images that runs the model `calls` times."""
-    run = tf.function(lambda x: model(x, training=False), jit_compile=JIT)
-
-    def function(x):
-        for _ in range(calls):
-            outputs = run(x)
-        return outputs.numpy()
-
-    return function
-
-
-def measure(functions, x, repeats):
-    """Median seconds of each function, all timed in turn."""
-    times = {name: [] for name in functions}
-    for repeat in range(repeats + 2):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function(x)
-            if repeat >= 2:
-                times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in times.items()}
-
-
 def report_time(title, layers, repeats):
     print(f"\nLeNet-5, {title}, {ROWS:,} images")
     print("  samples        loop    ensemble  / one pass  loop / ensemble")
-    x = tf.random.uniform((ROWS, 28, 28, 1))
+    x = keras.random.uniform((ROWS, 28, 28, 1))
     model = lenet(layers)
     functions = {"pass": compiled(lenet(STOCK))}
     for samples in SAMPLES:
@@ -82,7 +57,7 @@ def report_time(title, layers, repeats):
         functions["ensemble", samples] = compiled(
             kv.transforms.ensemble(model, samples)
         )
-    times = measure(functions, x, repeats)
+    times = measure(functions, repeats, x)
     for samples in SAMPLES:
         loop = times["loop", samples] * samples / min(samples, 20)
         together = times["ensemble", samples]
@@ -154,7 +129,7 @@ def main(arguments=None):
     if args.peak:
         print_peak(args.peak)
         return
-    print(f"Keras {keras.__version__}, TensorFlow {tf.__version__}, XLA: {JIT}")
+    print(environment())
     for title, layers in MODELS.items():
         report_time(title, layers, args.repeats)
     few, many = peak_memory(20), peak_memory(1000)

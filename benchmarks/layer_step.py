@@ -2,35 +2,36 @@
 
     python -m benchmarks.layer_step [--repeats 100]
 
-A step is the forward pass, the gradients of a mean-square loss with respect to
-inputs and weights, and an Adam update, compiled (with XLA where a GPU is
-visible). Layers: dense 800 to 500, and 5×5 convolution 20 to 50 on 12×12, both
-on a batch of 200; then LeNet-5-Caffe on 28×28 with its first dense layer
-stochastic. The steps of a row's layers are timed in turn; printed are medians in
-milliseconds and the ratio to the stock layer's, then the cost of the noise.
+First a step of LeNet-5-Caffe on 28×28, batch 200, with its first dense layer
+stochastic, by `train_on_batch`, on any backend. Then, on TensorFlow, layers alone:
+dense 800 to 500, and 5×5 convolution 20 to 50 on 12×12, batch 200; a step is the
+forward pass, the gradients of a mean-square loss with respect to inputs and weights,
+and an Adam update, compiled (with XLA where a GPU is visible). Then the cost of the
+noise. The steps of a row's layers are timed in turn; printed are medians in
+milliseconds and the ratio to the stock layer's.
 """
 
 import argparse
-import time
 from functools import partial
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import keras_variance as kv
+from benchmarks.timing import BACKEND, environment, measure
 
 BATCH = 200
-JIT = bool(tf.config.list_physical_devices("GPU"))
 
 
 def layer_step(layer, x):
     """A function that trains `layer` on `x` once."""
+    import tensorflow as tf
+
     optimizer = keras.optimizers.Adam()
     layer.build(x.shape)
     optimizer.build(layer.trainable_variables)
 
-    @tf.function(jit_compile=JIT)
+    @tf.function(jit_compile=bool(tf.config.list_physical_devices("GPU")))
     def step(x):
         weights = [w.value for w in layer.trainable_variables]
         with tf.GradientTape() as tape:
@@ -65,18 +66,6 @@ def lenet_step(dense, x, y):
     return lambda: model.train_on_batch(x, y)
 
 
-def measure(steps, repeats):
-    """Median seconds of each step, all timed in turn."""
-    times = {name: [] for name in steps}
-    for repeat in range(repeats + 5):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if repeat >= 5:
-                times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in times.items()}
-
-
 def report(title, steps, repeats):
     print(f"\n{title}")
     times = measure(steps, repeats)
@@ -97,27 +86,7 @@ def main(arguments=None):
     parser.add_argument("--repeats", type=int, default=100)
     repeats = parser.parse_args(arguments).repeats
     keras.utils.set_random_seed(0)
-    print(f"Keras {keras.__version__}, TensorFlow {tf.__version__}, XLA: {JIT}")
-
-    x = tf.random.normal((BATCH, 800))
-    layers = {"Dense": keras.layers.Dense(500)}
-    layers |= variants(
-        lambda posterior, estimator: kv.VarianceDense(
-            500, posterior=posterior, estimator=estimator
-        )
-    )
-    steps = {name: layer_step(layer, x) for name, layer in layers.items()}
-    report("Dense 800 → 500, batch 200", steps, repeats)
-
-    x = tf.random.normal((BATCH, 12, 12, 20))
-    layers = {"Conv2D": keras.layers.Conv2D(50, 5)}
-    layers |= variants(
-        lambda posterior, estimator: kv.VarianceConv2D(
-            50, 5, posterior=posterior, estimator=estimator
-        )
-    )
-    steps = {name: layer_step(layer, x) for name, layer in layers.items()}
-    report("Conv2D 20 → 50, 5×5 on 12×12, batch 200", steps, repeats)
+    print(environment())
 
     x = np.random.uniform(size=(BATCH, 28, 28, 1)).astype("float32")
     y = np.random.randint(0, 10, BATCH)
@@ -127,6 +96,35 @@ def main(arguments=None):
     }
     steps = {name: lenet_step(layer, x, y) for name, layer in layers.items()}
     report("LeNet-5, batch 200, first dense layer", steps, repeats)
+    if BACKEND == "tensorflow":
+        report_layers(repeats)
+        report_noise(repeats)
+
+
+def report_layers(repeats):
+    x = keras.random.normal((BATCH, 800))
+    layers = {"Dense": keras.layers.Dense(500)}
+    layers |= variants(
+        lambda posterior, estimator: kv.VarianceDense(
+            500, posterior=posterior, estimator=estimator
+        )
+    )
+    steps = {name: layer_step(layer, x) for name, layer in layers.items()}
+    report("Dense 800 → 500, batch 200", steps, repeats)
+
+    x = keras.random.normal((BATCH, 12, 12, 20))
+    layers = {"Conv2D": keras.layers.Conv2D(50, 5)}
+    layers |= variants(
+        lambda posterior, estimator: kv.VarianceConv2D(
+            50, 5, posterior=posterior, estimator=estimator
+        )
+    )
+    steps = {name: layer_step(layer, x) for name, layer in layers.items()}
+    report("Conv2D 20 → 50, 5×5 on 12×12, batch 200", steps, repeats)
+
+
+def report_noise(repeats):
+    import tensorflow as tf
 
     seed = keras.random.SeedGenerator(0)
     gaussian = kv.noises.Gaussian()
@@ -135,7 +133,7 @@ def main(arguments=None):
             "keras.random.normal": partial(keras.random.normal, shape, seed=seed),
             "noises.Gaussian": partial(gaussian.sample, shape, "float32", seed),
         }
-        steps = {key: tf.function(draw, jit_compile=JIT) for key, draw in steps.items()}
+        steps = {key: tf.function(draw) for key, draw in steps.items()}
         title = f"Noise of local reparameterization, {name}: {np.prod(shape):,} normals"
         report(title, steps, repeats)
 

@@ -4,17 +4,17 @@
 
 LeNet-5-Caffe on 1,000 images of 28×28, its first dense layer stochastic, then all
 four layers: one deterministic pass (stock layers), one of moments with each head, one
-sample, and ensembles, all compiled (with XLA where a GPU is visible) and timed in
-turn; printed are medians in milliseconds and their ratio to the pass.
+sample, and ensembles, all compiled and timed in turn; printed are medians in
+milliseconds and their ratio to the pass.
 """
 
 import argparse
 
 import keras
-import tensorflow as tf
 
 import keras_variance as kv
-from benchmarks.ensemble import JIT, MODELS, STOCK, compiled, lenet, measure
+from benchmarks.ensemble import MODELS, STOCK, lenet
+from benchmarks.timing import compiled, environment, measure
 
 ROWS = 1000
 
@@ -31,7 +31,7 @@ def report(title, layers, repeats):
     for samples in (20, 200):
         ensemble = kv.transforms.ensemble(model, samples)
         functions[f"{samples} samples"] = compiled(ensemble)
-    times = measure(functions, tf.random.uniform((ROWS, 28, 28, 1)), repeats)
+    times = measure(functions, repeats, keras.random.uniform((ROWS, 28, 28, 1)))
     print(f"\nLeNet-5, {title}, {ROWS:,} images")
     for name, seconds in times.items():
         ratio = seconds / times["deterministic pass"]
@@ -43,7 +43,7 @@ def main(arguments=None):
     parser.add_argument("--repeats", type=int, default=40)
     args = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
-    print(f"Keras {keras.__version__}, TensorFlow {tf.__version__}, XLA: {JIT}")
+    print(environment())
     for title, layers in MODELS.items():
         report(title, layers, args.repeats)
 

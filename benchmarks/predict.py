@@ -19,7 +19,8 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-from benchmarks.ensemble import MODELS, lenet, measure
+from benchmarks.ensemble import MODELS, lenet
+from benchmarks.timing import measure
 
 FEATURES, CLASSES, ROWS = 2048, 1000, 32
 
@@ -45,7 +46,7 @@ def report_overhead(rows, repeats):
             model, x, likelihood=likelihood, **options
         ),
     }
-    times = measure(functions, x, repeats)
+    times = measure(functions, repeats, x)
     print(f"\nLeNet-5, 20 samples, {rows:,} images")
     first = next(iter(times.values()))
     for name, seconds in times.items():
@@ -82,7 +83,7 @@ def report_many_classes(repeats):
         "mc_predict, 20 samples": lambda x: kv.mc_predict(model, x, verbose=0),
         "moment_predict": lambda x: kv.moment_predict(model, x, verbose=0),
     }
-    times = measure(functions, x, repeats)
+    times = measure(functions, repeats, x)
     print(f"\n{FEATURES:,} features, {CLASSES:,} classes, {ROWS} examples")
     first = next(iter(times.values()))
     for name, seconds in times.items():

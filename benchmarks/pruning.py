@@ -13,10 +13,10 @@ the source.
 import argparse
 
 import keras
-import tensorflow as tf
 
 import keras_variance as kv
-from benchmarks.ensemble import JIT, MODELS, compiled, lenet, measure
+from benchmarks.ensemble import MODELS, lenet
+from benchmarks.timing import compiled, environment, measure
 from examples.paper import mnist_pruning
 
 ROWS = 1000
@@ -39,14 +39,14 @@ def main(arguments=None):
     parser.add_argument("--repeats", type=int, default=40)
     args = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
-    print(f"Keras {keras.__version__}, TensorFlow {tf.__version__}, XLA: {JIT}")
+    print(environment())
     models = dict(variants())
     samples = {
         name: kv.transforms.ensemble(model, SAMPLES) for name, model in models.items()
     }
-    x = tf.random.uniform((ROWS, 28, 28, 1))
+    x = keras.random.uniform((ROWS, 28, 28, 1))
     one, many = (
-        measure({name: compiled(each) for name, each in group.items()}, x, args.repeats)
+        measure({name: compiled(each) for name, each in group.items()}, args.repeats, x)
         for group in (models, samples)
     )
     size = {name: mnist_pruning.saved_size(each)[0] for name, each in models.items()}

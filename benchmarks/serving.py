@@ -16,7 +16,8 @@ import keras
 import tensorflow as tf
 
 import keras_variance as kv
-from benchmarks.ensemble import MODELS, STOCK, lenet, measure
+from benchmarks.ensemble import MODELS, STOCK, lenet
+from benchmarks.timing import environment, measure
 
 ROWS = (1, 32, 1000)
 SAMPLES = 20
@@ -59,12 +60,12 @@ def main(arguments=None):
     parser.add_argument("--repeats", type=int, default=40)
     args = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
-    print(f"Keras {keras.__version__}, TensorFlow {tf.__version__}")
+    print(environment())
     with tempfile.TemporaryDirectory() as folder:
         functions = endpoints(Path(folder))
         for rows in ROWS:
             x = tf.random.uniform((rows, 28, 28, 1))
-            times = measure(functions, x, args.repeats)
+            times = measure(functions, args.repeats, x)
             print(f"\nLeNet-5, one variance dense layer, {rows:,} images")
             for name, seconds in times.items():
                 ratio = seconds / times["deterministic pass"]

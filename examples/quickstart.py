@@ -115,7 +115,8 @@ def activation_stddev(model, x):
     layer = next(each for each in model.layers if isinstance(each, kv.VarianceLayer))
     prefix = keras.Model(model.inputs, layer.input)
     features = prefix.predict(x, BATCH_SIZE, verbose=0)
-    return np.sqrt(layer.linear(features**2, keras.ops.square(layer.kernel_scale)))
+    variance = layer.linear(features**2, keras.ops.square(layer.kernel_scale))
+    return np.sqrt(keras.ops.convert_to_numpy(variance))
 
 
 def telling_neurons(stddev, y, neurons):

@@ -62,7 +62,7 @@ class KLAnnealing(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.steps = self.params["steps"]
-        self.steps_seen = None
+        self.steps_seen = self.assigned = None
         if not self._kl_weights():
             raise ValueError(
                 "`KLAnnealing` needs a model with a variance layer that has a `prior`. "
@@ -93,6 +93,8 @@ class KLAnnealing(keras.callbacks.Callback):
         """Set the weight of `time`, in epochs, and return it."""
         part = min(max((time - self.start) / self.epochs, 0.0), 1.0)
         value = (1 - part) * self.initial + part * self.final
-        for kl_weight in self._kl_weights():
-            kl_weight.assign(value)
+        if value != self.assigned:  # on JAX assigning ends a run of steps
+            for kl_weight in self._kl_weights():
+                kl_weight.assign(value)
+            self.assigned = value
         return value

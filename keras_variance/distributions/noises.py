@@ -43,7 +43,7 @@ class Gaussian(Noise):
     On TensorFlow drawn by the Box-Muller transform: with u, v uniform on (0, 1],
     √(−2 log u) cos 2πv and √(−2 log u) sin 2πv are independent normals. On CPU these
     vectorized operations take less time than TensorFlow's own normals, which are most
-    of what a sample costs (benchmarks/normals.py); JAX's and PyTorch's are faster.
+    of what a sample costs (benchmarks/layer_step.py); JAX's and PyTorch's are faster.
 
     Example:
 

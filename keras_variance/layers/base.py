@@ -303,6 +303,8 @@ class VarianceLayer(_keras.OwnLosses):
 
     def load_own_variables(self, store):
         saving.load(self, store)
+        if self.pruned:
+            self._freeze_pruned()
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
