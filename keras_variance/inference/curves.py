@@ -1,14 +1,21 @@
 """`sparsity_curve`: quality by how much of a model is pruned."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import tree
 
-from keras_variance.inference.data import check_examples, labelled, resolve_labelled
+from keras_variance import checks
+from keras_variance.inference.data import (
+    check_examples,
+    check_inputs,
+    labelled,
+    resolve_labelled,
+)
 from keras_variance.inference.predict import mc_predict
-from keras_variance.pruning import check_sparsity, prune
+from keras_variance.pruning import check_options, check_sparsity, prune
 from keras_variance.transforms.walk import check_functional
 
 
@@ -55,10 +62,14 @@ def sparsity_curve(
     Raises:
         ValueError: As `prune`, or if not one output has a likelihood.
     """
-    check_examples(x, y)
-    for value in sparsities:
-        check_sparsity("sparsities", value)
     check_functional(model)
+    check_inputs(model, x)
+    check_examples(x, y)
+    several = isinstance(sparsities, Iterable) and not isinstance(sparsities, str)
+    checks.require(several, "sparsities", "a list of numbers", sparsities)
+    sparsities = [check_sparsity("sparsities", value) for value in sparsities]
+    checks.require(sparsities, "sparsities", "a list of one number at least", [])
+    check_options(**kwargs)
     likelihood = resolve_labelled(model, likelihood)
     if sum(each is not None for each in tree.flatten(likelihood)) > 1:
         raise ValueError(
