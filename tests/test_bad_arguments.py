@@ -107,6 +107,8 @@ INPUTS = [None, *NO_ARRAYS, X[:, :2], X[0], X[None], [X, X], X.astype(str), {"q"
 SHAPES = [None, *NO_ARRAYS, X[:, :2], Y[:3], [Y, Y, Y], Y[None]]
 LABELS = [*SHAPES, Y.astype(str), Y + NAN, Y - 1, Y + 1, Y + 0.5, Y + INF]
 LIKELIHOODS = [*MEMBERS, ["categorical"] * 2]
+PATHS = [None, 3, NAN, [], X, "", b"served"]
+SPEC = keras.InputSpec("float32", (None, 5), name="x")
 
 BAD = {
     "batch_size": [x for x in COUNTS if x is not None],
@@ -169,7 +171,9 @@ def run(name, **arguments):
     values = {**ROWS[name].valid, **arguments}
     result = function(name)(**{key: made(value) for key, value in values.items()})
     if isinstance(result, keras.callbacks.Callback):
-        model().fit(X, Y, callbacks=[result], verbose=0)
+        result.set_model(model())
+        result.set_params({"steps": 1})
+        result.on_train_begin()
     elif hasattr(result, "__enter__"):
         with result:
             pass
@@ -332,6 +336,38 @@ ROWS = {
     ),
     "sparsity": Row(model=model),
     "sparsity_report": Row(model=model),
+    # Serving
+    "export": Row(
+        {
+            "path": PATHS,
+            "version": [x for x in COUNTS if x is not None],
+            "input_signature": [3, "x", X, [], keras.InputSpec("float32", (None, 4)), [SPEC] * 2],
+            "frozen": FLAGS,
+            "warmup": [x for x in INPUTS if x is not None],
+        },
+        model=model,
+        path="served",
+        samples=2,
+    ),
+    "serving.write_models_config": Row(
+        {
+            "path": PATHS,
+            "models": [None, {}, [], "digits", 3, {"digits": 3}, {3: "digits"}],
+            "versions": [None, "new", [], 3, [0], [-1], [True], ["1"], [1.5], NAN],
+        },
+        path="models.config",
+        models={"digits": "/models/digits"},
+    ),
+    "serving.write_warmup": Row(
+        {
+            "folder": PATHS,
+            "signatures": [None, "serving_default", [], [3], 3],
+            "inputs": [None, [], {}, X, 3, {3: X}, {"x": None}, {"x": model}],
+        },
+        folder="served",
+        signatures=["serving_seeded"],
+        inputs={"x": X},
+    ),
     # Noise
     "random.SeedGenerator": Row(),
     "random.held": Row({"model": [x for x in VARIANCE if x is not layer]}, model=model),

@@ -6,8 +6,8 @@ from keras import ops, tree
 
 from keras_variance import checks
 from keras_variance.inference.data import (
+    check_data,
     check_examples,
-    check_inputs,
     labelled,
     resolve_labelled,
 )
@@ -102,18 +102,8 @@ class MCPredict(keras.callbacks.Callback):
     def _compare(self):
         check_visible(self.model)
         likelihood = resolve_labelled(self.model, self.likelihood)
-        check_inputs(self.model, self.x)
-        self._check_labels(likelihood)
+        check_data(self.model, self.x, self.y, likelihood)
         self._compared = Compared(self.model, likelihood, self.predictors, self.samples)
-
-    def _check_labels(self, likelihood):
-        """Not only after an epoch: with any predictions."""
-        rows = check_examples(self.x, self.y)
-        shapes = [(rows, *x.shape[1:]) for x in functional(self.model).outputs]
-        if not any(None in shape for shape in shapes):
-            p = [np.broadcast_to(np.float32(0.5), shape) for shape in shapes]
-            for _, each, y, p in labelled(likelihood, self.y, p):
-                each.log_likelihood(y, p)
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every or logs is None:

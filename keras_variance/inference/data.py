@@ -25,6 +25,24 @@ def check_inputs(model, x):
         checks.require(known, "x", "arrays, or a dataset of batches", x)
 
 
+def check_data(model, x, y, likelihood) -> int:
+    """The number of examples; ValueError if `x` and `y` do not fit a model.
+
+    Args:
+        likelihood: Of each output, as `likelihoods.resolve` returned it.
+    """
+    check_inputs(model, x)
+    examples = check_examples(x, y)
+    graph = _keras.graph(model) if _keras.is_functional(model) else None
+    shapes = [] if graph is None else [(examples, *x.shape[1:]) for x in graph.outputs]
+    if shapes and not any(None in shape for shape in shapes):
+        # Before long computations, with any predictions
+        predictions = [np.broadcast_to(np.float32(0.5), shape) for shape in shapes]
+        for _, each, labels, p in labelled(likelihood, y, predictions):
+            each.log_likelihood(labels, p)
+    return examples
+
+
 def check_examples(x, y):
     """The number of examples; ValueError if arrays have different numbers."""
     examples, labels = count_examples("x", x), count_examples("y", y)

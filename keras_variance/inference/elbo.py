@@ -10,8 +10,7 @@ from keras import ops, tree
 
 from keras_variance import checks
 from keras_variance.inference.data import (
-    check_examples,
-    check_inputs,
+    check_data,
     labelled,
     resolve_labelled,
 )
@@ -80,12 +79,11 @@ def elbo(
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764), Table 1.
     """
     layers = find_variance_layers(model, built=True)
-    check_inputs(model, x)
-    examples = check_examples(x, y)
     samples = checks.integer("samples", samples, minimum=1)
     batch_size = checks.batch_size(batch_size) or 32
     verbose = checks.verbose(verbose)
     likelihood = resolve_labelled(model, likelihood)
+    examples = check_data(model, x, y, likelihood)
     seed = checks.seed(seed)
     seed = random.randrange(2**31) if seed is None else seed
     total, sizes = 0.0, _chunks(samples, min(examples, batch_size))
