@@ -7,6 +7,8 @@ Each returns its argument in the form that the package keeps and saves.
 
 import math
 import numbers
+import os
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -83,6 +85,21 @@ def some_of(name, values, options):
     known = several and all(isinstance(x, str) and x in options for x in values)
     require(known, name, f"a list of some of {list(options)}", values)
     return values
+
+
+def names(name, values):
+    """A list or tuple of strings, one at least."""
+    several = isinstance(values, list | tuple) and values
+    known = several and all(isinstance(each, str) and each for each in values)
+    require(known, name, "a list of names", values)
+    return values
+
+
+def path(name, value) -> Path:
+    """A path of the file system."""
+    known = isinstance(value, str | os.PathLike) and str(value)
+    require(known, name, "a path", value)
+    return Path(value)
 
 
 def batch_size(value) -> int | None:

@@ -101,6 +101,7 @@ NO_MODELS = [None, "model", 3, NAN, X, [], [1], print, keras.Sequential, stock_l
 GRAPHS = [*NO_MODELS, unbuilt, subclassed]
 VARIANCE = [*NO_MODELS, plain, layer]
 BUILT = [*VARIANCE, unbuilt]
+RANDOM = [*NO_MODELS, plain]
 
 NO_ARRAYS = [3, "x", NAN, [], {}, [1, 2], X[:0], X[0, 0], [X, X[:2]], print, True]
 INPUTS = [None, *NO_ARRAYS, X[:, :2], X[0], X[None], [X, X], X.astype(str), {"q": X}]
@@ -108,7 +109,8 @@ SHAPES = [None, *NO_ARRAYS, X[:, :2], Y[:3], [Y, Y, Y], Y[None]]
 LABELS = [*SHAPES, Y.astype(str), Y + NAN, Y - 1, Y + 1, Y + 0.5, Y + INF]
 LIKELIHOODS = [*MEMBERS, ["categorical"] * 2]
 PATHS = [None, 3, NAN, [], X, "", b"served"]
-SPEC = keras.InputSpec("float32", (None, 5), name="x")
+WIDE = keras.InputSpec("float32", (None, 5), name="x")
+UNNAMED = keras.InputSpec("float32", (None, 4))
 
 BAD = {
     "batch_size": [x for x in COUNTS if x is not None],
@@ -174,9 +176,6 @@ def run(name, **arguments):
         result.set_model(model())
         result.set_params({"steps": 1})
         result.on_train_begin()
-    elif hasattr(result, "__enter__"):
-        with result:
-            pass
 
 
 def bad_arguments(name):
@@ -198,12 +197,21 @@ def moment_rule(operations, rule):
     kv.moments.moment_rule(*operations)(rule)
 
 
+def held(model):
+    with kv.random.held(model):
+        pass
+
+
+def seeded(model, seed):
+    with kv.random.seeded(model, seed):
+        pass
+
+
 DATA = {"model": model, "x": X}
 PRUNING = {name: BAD[name] for name in ("by", "granularity", "layers")}
 LAYER = {name: BAD[name] for name in ADDED}
 DF = [*POSITIVE, 1e-300]
 DRAWN = [*BUILT, subclassed]
-FROM_GRAPH = [x for x in GRAPHS if x is not unbuilt]
 
 ROWS = {
     # Layers
@@ -341,7 +349,14 @@ ROWS = {
         {
             "path": PATHS,
             "version": [x for x in COUNTS if x is not None],
-            "input_signature": [3, "x", X, [], keras.InputSpec("float32", (None, 4)), [SPEC] * 2],
+            "input_signature": [
+                3,
+                "x",
+                X,
+                [],
+                keras.InputSpec("float32", (None, 4)),
+                [SPEC] * 2,
+            ],
             "frozen": FLAGS,
             "warmup": [x for x in INPUTS if x is not None],
         },
@@ -353,7 +368,7 @@ ROWS = {
         {
             "path": PATHS,
             "models": [None, {}, [], "digits", 3, {"digits": 3}, {3: "digits"}],
-            "versions": [None, "new", [], 3, [0], [-1], [True], ["1"], [1.5], NAN],
+            "versions": [None, "new", [], 3, [0], [-1], [True], ["1"], [1.5], NAN, X],
         },
         path="models.config",
         models={"digits": "/models/digits"},
@@ -370,11 +385,9 @@ ROWS = {
     ),
     # Noise
     "random.SeedGenerator": Row(),
-    "random.held": Row({"model": [x for x in VARIANCE if x is not layer]}, model=model),
+    "random.held": Row({"model": RANDOM}, held, model=model),
     "random.seeded": Row(
-        {"model": [x for x in VARIANCE if x is not layer], "seed": [None, *SEEDS]},
-        model=model,
-        seed=1,
+        {"model": RANDOM, "seed": [None, *SEEDS]}, seeded, model=model, seed=1
     ),
 }
 # Results, and bases and members of families without arguments

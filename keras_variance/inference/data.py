@@ -14,15 +14,15 @@ def are_arrays(x):
     return tree.is_nested(x) or isinstance(x, np.ndarray) or ops.is_tensor(x)
 
 
-def check_inputs(model, x):
+def check_inputs(model, x, name="x"):
     """Raise ValueError if `x` is neither arrays for a model nor batches of them."""
     if are_arrays(x):
-        count_examples("x", x)
-        _check_fit(model, x)
+        count_examples(name, x)
+        _check_fit(name, model, x)
     else:
         several = isinstance(x, Iterable | keras.utils.PyDataset)
         known = several and not isinstance(x, str | bytes)
-        checks.require(known, "x", "arrays, or a dataset of batches", x)
+        checks.require(known, name, "arrays, or a dataset of batches", x)
 
 
 def check_data(model, x, y, likelihood) -> int:
@@ -65,12 +65,12 @@ def count_examples(name, arrays):
     if not all(shapes) or len(counts) != 1 or 0 in counts:
         raise ValueError(
             f"Argument `{name}` must be arrays, (examples, …), with the same number of "
-            f"examples, one at least. Received: {name} of shapes {shapes}"
+            f"examples, one at least. Received: {name}={shapes}"
         )
     return counts.pop()
 
 
-def _check_fit(model, x):
+def _check_fit(name, model, x):
     """Raise ValueError if arrays do not fit the inputs of a Functional model."""
     if not _keras.is_functional(model) or not model.built:
         return
@@ -83,9 +83,9 @@ def _check_fit(model, x):
     inputs, arrays = tree.flatten(inputs), tree.flatten(arrays)
     if len(inputs) != len(arrays) or not all(map(_fits, inputs, arrays)):
         raise ValueError(
-            "Argument `x` must fit the model's inputs: arrays of shapes "
-            f"{[each.shape for each in inputs]}. Received: x of shapes "
-            f"{[getattr(each, 'shape', None) for each in arrays]}"
+            f"Argument `{name}` must fit the model's inputs: arrays of shapes "
+            f"{[each.shape for each in inputs]}. "
+            f"Received: {name}={[getattr(each, 'shape', None) for each in arrays]}"
         )
 
 

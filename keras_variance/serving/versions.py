@@ -5,6 +5,8 @@ import shutil
 import uuid
 from pathlib import Path
 
+from keras_variance import checks
+
 # A server looks at numbers only.
 TEMPORARY = ".export-"
 
@@ -22,14 +24,10 @@ class Versions:
     """
 
     def __init__(self, path, version=None):
-        self.path = Path(path)
+        self.path = checks.path("path", path)
+        if version is not None:
+            version = checks.integer("version", version, minimum=1)
         self.version = version
-        integer = isinstance(version, int) and not isinstance(version, bool)
-        if version is not None and not (integer and version >= 1):
-            raise ValueError(
-                "Argument `version` must be an integer ≥ 1, or None for the next. "
-                f"Received: version={version!r}"
-            )
         self._check()
 
     def write(self, fill) -> Path:
