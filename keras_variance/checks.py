@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 SINGLE = float(np.finfo("float32").max)
-BUILT = "built: give it a `keras.Input`, or call it on data"
+BUILT = "built: give the model a `keras.Input`, or call it on data"
 
 
 def require(met, name: str, expected: str, value) -> None:

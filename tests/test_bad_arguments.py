@@ -349,14 +349,7 @@ ROWS = {
         {
             "path": PATHS,
             "version": [x for x in COUNTS if x is not None],
-            "input_signature": [
-                3,
-                "x",
-                X,
-                [],
-                keras.InputSpec("float32", (None, 4)),
-                [SPEC] * 2,
-            ],
+            "input_signature": [3, "x", X, [], UNNAMED, WIDE, [WIDE, WIDE]],
             "frozen": FLAGS,
             "warmup": [x for x in INPUTS if x is not None],
         },
