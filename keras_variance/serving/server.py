@@ -122,5 +122,8 @@ def _policy(versions):
     several = isinstance(versions, list | tuple) and versions
     expected = "'latest', 'all' or a list of integers"
     checks.require(several, "versions", expected, versions)
-    numbers = [checks.integer("versions", each, minimum=1) for each in versions]
+    numbers = [
+        checks.integer(f"versions[{k}]", each, minimum=1)
+        for k, each in enumerate(versions)
+    ]
     return f"specific {{ {' '.join(f'versions: {each}' for each in numbers)} }}"

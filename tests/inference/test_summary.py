@@ -137,7 +137,7 @@ def test_weights_that_are_nan_have_no_verdict(posterior):
     layer.kernel.assign(np.where(np.eye(4, 3), np.nan, 1.0))
     statistics = layer_statistics(layer)
     assert statistics.verdict == "nan" and np.isnan(statistics.log_alpha)
-    assert "nan" in table(keras.Sequential([layer]))[-4]
+    assert "nan" in "".join(table(keras.Sequential([layer])))
 
 
 def test_verdict_weighs_large_weights():

@@ -87,9 +87,7 @@ def test_a_mask_that_does_not_fit_leaves_nothing(mask):
     layer = kv.VarianceDense(3)
     layer.build((None, 4))
     weights = layer.get_weights()
-    with pytest.raises(
-        ValueError, match=r"`mask` .*\(4, 3\). Received: mask="
-    ):
+    with pytest.raises(ValueError, match=r"`mask` .*\(4, 3\). Received: mask="):
         layer.keep(mask)
     assert layer.mask is None and not layer.pruned and not layer.get_config()["pruned"]
     np.testing.assert_equal(layer.get_weights(), weights)
