@@ -8,6 +8,7 @@ Each returns its argument in the form that the package keeps and saves.
 import math
 import numbers
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import keras
@@ -80,8 +81,9 @@ def one_of(name, value, options):
 
 
 def some_of(name, values, options):
-    """A list, tuple or set of some of the strings."""
-    several = isinstance(values, list | tuple | set) and values
+    """A list, or another collection, of some of the strings."""
+    several = isinstance(values, Collection) and not isinstance(values, str)
+    several = several and len(values) > 0
     known = several and all(isinstance(x, str) and x in options for x in values)
     require(known, name, f"a list of some of {list(options)}", values)
     return values

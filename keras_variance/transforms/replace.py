@@ -55,7 +55,7 @@ def from_deterministic(model, posterior="layer_alpha", layers=None, **kwargs):
     checks.require(
         not isinstance(posteriors.get(posterior), posteriors.ZeroMean),
         "posterior",
-        "any but 'zero_mean', with means to keep the model's weights",
+        "one that has means, to keep the model's weights: any but 'zero_mean'",
         posterior,
     )
     functional(model)
