@@ -10,6 +10,17 @@ from keras_variance import families
 from keras_variance.distributions import noises
 from keras_variance.distributions.posteriors import TINY
 
+__all__ = [
+    "MEMBERS",
+    "Estimator",
+    "Flipout",
+    "LocalReparameterization",
+    "MomentMatching",
+    "RandomLinear",
+    "WeightSampling",
+    "get",
+]
+
 
 class RandomLinear(NamedTuple):
     """y = linear(x, w) with random weights w = mean + scale · noise.
@@ -30,7 +41,11 @@ class RandomLinear(NamedTuple):
 
     def apply(self, inputs, kernel):
         """`linear`, computed in the dtype of `inputs`."""
-        return self.linear(inputs, ops.cast(kernel, inputs.dtype))
+        # In half precision a large weight must not be infinite: times 0 it is NaN
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if keras.backend.standardize_dtype(kernel.dtype) != dtype:
+            kernel = ops.saturate_cast(kernel, dtype)
+        return self.linear(inputs, kernel)
 
     def add_mean(self, inputs, deviation):
         """`linear(inputs, mean) + deviation`, in the dtype of `inputs`."""

@@ -1,11 +1,8 @@
-"""Members of the five families, and checks of numbers."""
-
-import math
-import numbers
-import random
+"""Members of the families, and how they are found."""
 
 import keras
-import numpy as np
+
+from keras_variance import checks
 
 
 class Member:
@@ -47,53 +44,11 @@ def get(identifier, base: type[Member], members: dict[str, type[Member]]):
         member = members[identifier]()
     elif isinstance(identifier, dict):
         member = keras.saving.deserialize_keras_object(identifier)
-    if isinstance(member, base):
-        return member
     names = ", ".join(f"'{name}'" for name in members)
-    raise ValueError(
-        f"Argument `{base.family}` must be one of {names} or an instance of "
-        f"`{base.__module__}.{base.__name__}`. Received: {base.family}={identifier!r}"
+    checks.require(
+        isinstance(member, base),
+        base.family,
+        f"one of {names} or an instance of `{base.__module__}.{base.__name__}`",
+        identifier,
     )
-
-
-def number(name: str, value, *, minimum=-math.inf, above=-math.inf):
-    """`value` as a Python number, for a config.
-
-    Raises:
-        ValueError: If it is no finite number, or out of bounds.
-    """
-    value = value.item() if isinstance(value, np.generic) else value
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if is_number and math.isfinite(value) and value >= minimum and value > above:
-        return value
-    bounds = ((minimum, " ≥ "), (above, " > "))
-    bound = "".join(f"{sign}{at}" for at, sign in bounds if at > -math.inf)
-    raise ValueError(
-        f"Argument `{name}` must be a finite number{bound}. Received: {name}={value!r}"
-    )
-
-
-def integer(name: str, value, *, minimum=-math.inf) -> int:
-    """`value` as a Python integer.
-
-    Raises:
-        ValueError: If it is no integer, or below `minimum`.
-    """
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if is_integer and value >= minimum:
-        return int(value)
-    bound = f" ≥ {minimum}" if minimum > -math.inf else ""
-    raise ValueError(
-        f"Argument `{name}` must be an integer{bound}. Received: {name}={value!r}"
-    )
-
-
-def seed(value: int | None) -> int:
-    """A seed, which a random one stands for if it is None.
-
-    Raises:
-        ValueError: If it is no integer.
-    """
-    if value is None:
-        return random.randrange(2**31)
-    return integer("seed", value)
+    return member

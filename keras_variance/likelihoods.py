@@ -12,13 +12,22 @@ binary variables:
 Entropies and log-likelihoods are in nats, of shape (batch, …).
 """
 
+import math
 from collections.abc import Callable
 
 import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_variance import _keras, families
+from keras_variance import _keras, checks, families
+
+__all__ = [
+    "MEMBERS",
+    "Bernoulli",
+    "Categorical",
+    "Likelihood",
+    "get",
+]
 
 TINY = 1e-30
 
@@ -34,12 +43,7 @@ class Likelihood(families.Member):
     link: Callable  # the activation that turns logits into probabilities
 
     def __init__(self, from_logits: bool = False):
-        if not isinstance(from_logits, bool):
-            raise ValueError(
-                "Argument `from_logits` must be True or False. "
-                f"Received: from_logits={from_logits!r}"
-            )
-        self.from_logits = from_logits
+        self.from_logits = checks.flag("from_logits", from_logits)
 
     def predictions(self, outputs):
         """Probabilities, of outputs: tensors (batch, …, n)."""
@@ -106,7 +110,7 @@ class Categorical(Likelihood):
 
     def accuracy(self, y, p):
         labels, p = self.as_classes(y, p)
-        return float(np.mean(p.argmax(axis=-1) == labels))
+        return _share(p.argmax(axis=-1) == labels, p)
 
     def as_classes(self, y, p):
         labels = self._one_hot(y, p).argmax(axis=-1)
@@ -159,7 +163,7 @@ class Bernoulli(Likelihood):
         return each.sum(axis=-1) if each.ndim > 1 else each
 
     def accuracy(self, y, p):
-        return float(np.mean((np.asarray(p) > 0.5) == (self._binary(y, p) > 0.5)))
+        return _share((np.asarray(p) > 0.5) == (self._binary(y, p) > 0.5), p)
 
     def as_classes(self, y, p):
         labels = (self._binary(y, p) > 0.5).astype("int64").ravel()
@@ -182,6 +186,11 @@ def _binary_entropy(p):
 
 def _sum_last(x):
     return ops.sum(x, axis=-1) if len(x.shape) > 1 else x
+
+
+def _share(right, p):
+    """The share of labels that are right; NaN if a probability is."""
+    return math.nan if np.isnan(p).any() else float(np.mean(right))
 
 
 def _numbers(y):
@@ -225,7 +234,8 @@ def resolve(model, likelihood="auto"):
         ValueError: For another structure, an unknown name, or a name where the model
             does not tell whether its outputs are logits.
     """
-    if not _keras.is_functional(model):
+    checks.model(model)
+    if not _keras.is_functional(model) or _keras.graph(model) is None:
         loss = getattr(model, "loss", None)
         loss = None if tree.is_nested(loss) else loss
         return tree.map_structure(lambda x: _resolve(x, loss, None, model), likelihood)
@@ -261,7 +271,8 @@ def _for_outputs(value, structure, names, argument):
     if not tree.is_nested(value):
         return [value] * count
     if isinstance(value, dict) and not isinstance(structure, dict):
-        value = [value.get(name) for name in names] if {*value} <= {*names} else []
+        known = value and {*value} <= {*names}
+        value = [value.get(name) for name in names] if known else []
     elif isinstance(value, dict) and not tree.is_nested(next(iter(value.values()))):
         value = {**dict.fromkeys(structure), **value}
     flat = tree.flatten(value)
@@ -277,9 +288,9 @@ def _resolve(likelihood, loss, activation, model):
     """The likelihood of one output, from its compiled loss and last activation."""
     said = _of_loss(loss)
     by_activation = {"softmax": Categorical(), "sigmoid": Bernoulli()}.get(activation)
-    if likelihood == "auto":
+    if isinstance(likelihood, str) and likelihood == "auto":
         return by_activation if said == "unknown" else said
-    if likelihood not in list(MEMBERS):
+    if not isinstance(likelihood, str) or likelihood not in MEMBERS:
         return None if likelihood is None else get(likelihood)
     for known in (said, by_activation):
         if type(known) is MEMBERS[likelihood]:

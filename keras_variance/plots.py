@@ -1,5 +1,9 @@
 """Pictures. They need matplotlib: `pip install keras_variance[plots]`."""
 
+from keras_variance import checks
+
+__all__ = ["sparsity_curve"]
+
 
 def sparsity_curve(points, ax=None, **kwargs):
     """Draw accuracy by the share of weights that are left.
@@ -13,7 +17,7 @@ def sparsity_curve(points, ax=None, **kwargs):
         The axes.
 
     Raises:
-        ValueError: If there are no points.
+        ValueError: If there are no points, or the axes are none.
 
     Example:
 
@@ -23,12 +27,13 @@ def sparsity_curve(points, ax=None, **kwargs):
     >>> ax.get_xlabel()
     'weights left, %'
     """
-    points = list(points)
-    if not points:
-        raise ValueError(
-            "Argument `points` must have a point at least, as "
-            f"`keras_variance.sparsity_curve` returns. Received: points={points}"
-        )
+    are_points = isinstance(points, list | tuple) and all(
+        hasattr(point, "sparsity") and hasattr(point, "accuracy") for point in points
+    )
+    expected = "a list of points, one at least, as `keras_variance.sparsity_curve`'s"
+    checks.require(are_points and points, "points", expected, points)
+    has_axes = ax is None or hasattr(ax, "plot")
+    checks.require(has_axes, "ax", "Matplotlib axes, or None", ax)
     if ax is None:
         from matplotlib import pyplot
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_variance import families
+from keras_variance import checks
 from keras_variance.distributions import posteriors
 from keras_variance.layers import VarianceLayer, find_variance_layers
 
@@ -107,8 +107,9 @@ def prune(
 
     Raises:
         ValueError: For a sparsity outside of [0, 1), both or neither of sparsity
-            and threshold, layers that are not the model's, or a criterion that
-            tells nothing of a layer's weights. Nothing is pruned then.
+            and threshold, layers that are not the model's, a criterion that tells
+            nothing of a layer's weights, or weights that are NaN. Nothing is pruned
+            then.
 
     Example:
 
@@ -125,17 +126,8 @@ def prune(
     section 5 (SNR); Molchanov et al., Variational Dropout Sparsifies Deep Neural
     Networks (https://arxiv.org/abs/1701.05369), section 4.4 (log α).
     """
-    chosen = find_variance_layers(model, layers)
-    if not all(layer.built for layer in chosen):
-        raise ValueError(
-            "Expected a model that is built: give it a `keras.Input`, or call it on "
-            f"data. Received: model={model}"
-        )
-    if by not in CRITERIA or granularity not in GRANULARITIES:
-        raise ValueError(
-            f"Argument `by` must be one of {sorted(CRITERIA)}, and `granularity` of "
-            f"{sorted(GRANULARITIES)}. Received: by={by!r}, granularity={granularity!r}"
-        )
+    chosen = find_variance_layers(model, layers, built=True)
+    check_options(by, granularity)
     if by == "log_alpha" and sparsity is None and threshold is None:
         threshold = LOG_ALPHA_THRESHOLD
     if (sparsity is None) == (threshold is None):
@@ -144,9 +136,9 @@ def prune(
             f"Received: sparsity={sparsity}, threshold={threshold}"
         )
     if sparsity is not None:
-        check_sparsity("sparsity", sparsity)
+        sparsity = check_sparsity("sparsity", sparsity)
     else:
-        threshold = families.number("threshold", threshold)
+        threshold = checks.number("threshold", threshold)
     for layer in chosen:
         _check_criterion(layer, by, granularity, sparsity)
     kept = [_kept(each, sparsity, threshold, by, granularity) for each in chosen]
@@ -160,23 +152,35 @@ def prune(
 
 
 def sparsity(model) -> float:
-    """The share of weights of a model's variance layers that are 0."""
+    """The share of weights of a model's variance layers that are 0.
+
+    Args, Raises: as `sparsity_report`.
+    """
     return sparsity_report(model).total.sparsity
 
 
 def sparsity_report(model) -> SparsityReport:
-    """The sparsity of each variance layer of a model."""
-    return SparsityReport(tuple(map(_layer_sparsity, find_variance_layers(model))))
+    """The sparsity of each variance layer of a model.
+
+    Args:
+        model: A built Keras model with variance layers.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    layers = find_variance_layers(model, built=True)
+    return SparsityReport(tuple(map(_layer_sparsity, layers)))
 
 
 def check_sparsity(name, value):
-    """Raise ValueError if a sparsity is outside of [0, 1)."""
-    value = families.number(name, value, minimum=0)
-    if value >= 1:
-        raise ValueError(
-            f"Argument `{name}` must be at least 0 and below 1. "
-            f"Received: {name}={value}"
-        )
+    """A sparsity, in [0, 1)."""
+    return checks.number(name, value, minimum=0, below=1)
+
+
+def check_options(by="scale", granularity="weight", layers=None):
+    """Those of the arguments of `prune` that do not depend on the model."""
+    checks.one_of("by", by, CRITERIA)
+    checks.one_of("granularity", granularity, GRANULARITIES)
 
 
 def retrace(model):
@@ -227,6 +231,11 @@ def _kept(layer: VarianceLayer, sparsity, threshold, by, granularity):
     """The mask of the weights to keep."""
     value, sign = CRITERIA[by]
     shape = tuple(layer.kernel.shape)
+    if np.isnan(value(layer)).any():
+        raise ValueError(
+            f"Layer '{layer.name}' has weights that are NaN: whether they matter is "
+            f"not known. Received: by={by!r}, layer={layer}"
+        )
     values = sign * np.broadcast_to(value(layer), shape)
     if granularity == "unit":
         axes = [axis % len(shape) for axis in layer.unit_axes]

@@ -1,12 +1,15 @@
 """Seeds for all noise of the package."""
 
 import contextlib
+import threading
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import _keras
+from keras_variance import _keras, checks
+
+__all__ = ["SeedGenerator", "held", "seeded"]
 
 # Seeds that one `next()` sets apart: what a layer may use in a call.
 BLOCK = 64
@@ -14,6 +17,9 @@ BLOCK = 64
 # number of either, and a sample's far from any multiple of a replica's.
 REPLICA_STRIDE = 1_000_003
 SAMPLE_STRIDE = 7_368_787
+# Of reading a state and writing the next one, for threads: no generator can have its
+# own, as it would not be copied
+_LOCK = threading.Lock()
 
 
 class SeedGenerator(keras.random.SeedGenerator):
@@ -24,6 +30,8 @@ class SeedGenerator(keras.random.SeedGenerator):
     - Between `hold()` and `release()` every `next()` returns the same seed, in
       eager and in compiled code: common random numbers, or one weight sample
       for a whole reinforcement-learning episode and its gradient step.
+    - Threads draw different noise in eager code. The stock generator, and compiled
+      functions that several threads run at the same time, may repeat a draw.
 
     All of it lives in the one variable `state`: (key, counter, increment).
 
@@ -44,7 +52,7 @@ class SeedGenerator(keras.random.SeedGenerator):
     """
 
     def __init__(self, seed=None, name=None, **kwargs):
-        super().__init__(seed, name, **kwargs)
+        super().__init__(checks.seed(seed), name, **kwargs)
         start = self.state
         self.state = keras.Variable(
             lambda shape, dtype: ops.append(start, ops.cast(BLOCK, dtype)),
@@ -57,21 +65,24 @@ class SeedGenerator(keras.random.SeedGenerator):
 
     def next(self, ordered=True):
         """The next seed, (key, counter), as a tensor of two integers."""
-        seed = _of_replica(self.state[:2])  # read before the variable changes
-        seed = _folded(seed)
-        self.state.assign(self.state + self.state[2] * _like(self.state, 0, 1, 0))
+        with _LOCK:
+            seed = _of_replica(self.state[:2])  # read before the variable changes
+            seed = _folded(seed)
+            self.state.assign(self.state + self.state[2] * _like(self.state, 0, 1, 0))
         return seed
 
     def hold(self):
         """Return the same seed from now on."""
-        self.state.assign(self.state * _like(self.state, 1, 1, 0))
+        with _LOCK:
+            self.state.assign(self.state * _like(self.state, 1, 1, 0))
 
     def release(self, increment=BLOCK):
         """Go on to new seeds."""
         increment = ops.cast(increment, self.state.dtype)
         zero = ops.zeros_like(increment)
-        state = self.state * _like(self.state, 1, 1, 0)
-        self.state.assign(state + ops.stack([zero, increment, increment]))
+        with _LOCK:
+            state = self.state * _like(self.state, 1, 1, 0)
+            self.state.assign(state + ops.stack([zero, increment, increment]))
 
 
 class Stream(keras.random.SeedGenerator):
@@ -116,6 +127,9 @@ def held(model):
     Args:
         model: A Keras model or layer. Other random layers, such as dropout, go on.
 
+    Raises:
+        ValueError: If it has no variance layer.
+
     Example:
 
     >>> import numpy as np
@@ -127,11 +141,8 @@ def held(model):
     >>> same, bool(ops.all(model(x) == model(x)))
     (True, False)
     """
-    generators = [
-        each
-        for each in _keras.seed_generators(model)
-        if isinstance(each, SeedGenerator)
-    ]
+    generators = [x for x in _generators(model) if isinstance(x, SeedGenerator)]
+    checks.require(generators, "model", "a model with variance layers", model)
     before = [ops.copy(generator.state[2]) for generator in generators]
     for generator in generators:
         generator.hold()
@@ -152,6 +163,9 @@ def seeded(model, seed: int):
         model: A Keras model or layer.
         seed: Integer, or a tensor of two.
 
+    Raises:
+        ValueError: If the model has no random layer, or for another seed.
+
     Example:
 
     >>> import numpy as np
@@ -164,7 +178,10 @@ def seeded(model, seed: int):
     >>> bool(ops.all(first == second))
     True
     """
-    generators = _keras.seed_generators(model)
+    generators = _generators(model)
+    checks.require(generators, "model", "a model with random layers", model)
+    if not (ops.is_tensor(seed) and tuple(seed.shape) == (2,)):
+        seed = checks.integer("seed", seed)
     before = [ops.copy(each.state) for each in generators]
     try:
         for state, start in _starts(generators, seed):
@@ -173,6 +190,12 @@ def seeded(model, seed: int):
     finally:
         for generator, state in zip(generators, before, strict=True):
             generator.state.assign(state)
+
+
+def _generators(model):
+    is_layer = isinstance(model, keras.Layer)
+    checks.require(is_layer, "model", "a Keras model or layer", model)
+    return _keras.seed_generators(model)
 
 
 def seeded_scope(layer, seed):

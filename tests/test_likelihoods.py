@@ -505,3 +505,12 @@ def test_bad_likelihood():
     loss = losses.CategoricalCrossentropy(axis=1)
     with pytest.raises(ValueError, match=r"last axis.*Received: loss with axis=1"):
         resolve(ending(layers.Reshape((3, 1)), loss=loss))
+
+
+@pytest.mark.parametrize("likelihood", kv.likelihoods.MEMBERS)
+def test_accuracy_of_nan_is_nan(likelihood):
+    likelihood = kv.likelihoods.get(likelihood)
+    y, p = np.eye(2), np.array([[1, 0], [np.nan, np.nan]])
+    assert likelihood.accuracy(y, np.eye(2)) == 1
+    assert np.isnan(likelihood.accuracy(y, p))
+    assert np.isnan(likelihood.log_likelihood(y, p)).tolist() == [False, True]

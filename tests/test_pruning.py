@@ -200,3 +200,30 @@ def test_one_alpha_for_several(posterior, granularity, rng):
     with pytest.raises(ValueError, match=f"one α for several {granularity}s"):
         kv.prune(model, 0.5, by="log_alpha", granularity=granularity)
     kv.prune(model, by="log_alpha", granularity=granularity)  # a threshold has sense
+
+
+@pytest.mark.parametrize("arguments", [{"threshold": 0.1}, {"sparsity": 0.5}])
+@pytest.mark.parametrize("granularity", ["weight", "unit"])
+def test_nan_is_not_small(arguments, granularity, rng):
+    model, layer = one_layer(rng)
+    kernel = np.ones(layer.kernel.shape)
+    kernel[2, 3] = np.nan
+    layer.kernel.assign(kernel)
+    with pytest.raises(ValueError, match=r"weights that are NaN.*Received: by='scale'"):
+        kv.prune(model, granularity=granularity, **arguments)
+    np.testing.assert_array_equal(layer.kernel, kernel)
+    assert not layer.pruned
+
+
+def test_one_of_two_layers_of_a_name(rng):
+    """A name that two layers have is refused; their paths are not."""
+    inner = [
+        keras.Sequential([kv.VarianceDense(3, name="hidden")], name=name)
+        for name in ("a", "b")
+    ]
+    model = keras.Sequential([keras.Input((8,)), *inner])
+    with pytest.raises(ValueError, match=r"\['a/hidden', 'b/hidden'\].*\['hidden'\]$"):
+        kv.prune(model, 0.5, layers=["hidden"])
+    assert kv.sparsity(model) == 0
+    kv.prune(model, 0.5, layers=["b/hidden"])
+    assert [zeros(each.layers[0]).any() for each in inner] == [False, True]

@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_variance import families
-from keras_variance.pruning import check_sparsity, prune
+from keras_variance import checks
+from keras_variance.pruning import check_options, check_sparsity, prune
 
 
 class GradualPruning(keras.callbacks.Callback):
@@ -47,23 +47,18 @@ class GradualPruning(keras.callbacks.Callback):
         **kwargs,
     ):
         super().__init__()
-        check_sparsity("sparsity", sparsity)
-        check_sparsity("initial_sparsity", initial_sparsity)
-        if initial_sparsity > sparsity:
-            raise ValueError(
-                "Argument `initial_sparsity` must not be above `sparsity`. "
-                f"Received: initial_sparsity={initial_sparsity}, sparsity={sparsity}"
-            )
-        if not isinstance(frequency, int) or frequency < 1:
-            raise ValueError(
-                "Argument `frequency` must be an integer ≥ 1. "
-                f"Received: frequency={frequency!r}"
-            )
-        self.sparsity = sparsity
-        self.begin = families.number("begin", begin, minimum=0)
-        self.end = families.number("end", end, above=begin)
-        self.initial_sparsity = initial_sparsity
-        self.frequency = frequency
+        self.sparsity = check_sparsity("sparsity", sparsity)
+        self.initial_sparsity = check_sparsity("initial_sparsity", initial_sparsity)
+        checks.require(
+            self.initial_sparsity <= self.sparsity,
+            "initial_sparsity",
+            f"at most the sparsity to reach, {sparsity}",
+            initial_sparsity,
+        )
+        self.begin = checks.number("begin", begin, minimum=0)
+        self.end = checks.number("end", end, above=self.begin)
+        self.frequency = checks.integer("frequency", frequency, minimum=1)
+        check_options(**kwargs)
         self.kwargs = kwargs
         self.epoch = 0
 

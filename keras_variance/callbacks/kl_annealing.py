@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_variance import families
+from keras_variance import checks
 from keras_variance.layers import variance_layers
 
 
@@ -55,10 +55,10 @@ class KLAnnealing(keras.callbacks.Callback):
         start: float = 0,
     ):
         super().__init__()
-        self.epochs = families.number("epochs", epochs, above=0)
-        self.initial = families.number("initial", initial, minimum=0)
-        self.final = families.number("final", final, minimum=0)
-        self.start = families.number("start", start, minimum=0)
+        self.epochs = checks.number("epochs", epochs, above=0)
+        self.initial = checks.number("initial", initial, minimum=0)
+        self.final = checks.number("final", final, minimum=0)
+        self.start = checks.number("start", start, minimum=0)
 
     def on_train_begin(self, logs=None):
         self.steps = self.params["steps"]

@@ -4,8 +4,13 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_variance import families
-from keras_variance.inference.data import check_examples, labelled, resolve_labelled
+from keras_variance import checks
+from keras_variance.inference.data import (
+    check_data,
+    check_examples,
+    labelled,
+    resolve_labelled,
+)
 from keras_variance.layers import find_variance_layers
 from keras_variance.likelihoods import for_outputs
 from keras_variance.metrics import BrierScore, ExpectedCalibrationError
@@ -63,7 +68,7 @@ class MCPredict(keras.callbacks.Callback):
     Raises:
         ValueError: For unknown predictors or metrics, `y` of another length and,
             when training begins, a model without variance layers, subclassed, or
-            without a likelihood.
+            without a likelihood, and data that does not fit it.
     """
 
     def __init__(
@@ -78,16 +83,14 @@ class MCPredict(keras.callbacks.Callback):
         batch_size: int = 256,
     ):
         super().__init__()
-        _check_names("predictors", predictors, PREDICTORS)
-        _check_names("metrics", metrics, METRICS)
         check_examples(x, y)
         self.x, self.y = x, y
-        self.samples = families.integer("samples", samples, minimum=1)
-        self.predictors = predictors
-        self.metrics = metrics
-        self.every = families.integer("every", every, minimum=1)
+        self.samples = checks.integer("samples", samples, minimum=1)
+        self.predictors = checks.some_of("predictors", predictors, PREDICTORS)
+        self.metrics = checks.some_of("metrics", metrics, METRICS)
+        self.every = checks.integer("every", every, minimum=1)
         self.likelihood = likelihood
-        self.batch_size = batch_size
+        self.batch_size = checks.batch_size(batch_size)
         self._compared = None
 
     def on_train_begin(self, logs=None):
@@ -99,6 +102,7 @@ class MCPredict(keras.callbacks.Callback):
     def _compare(self):
         check_visible(self.model)
         likelihood = resolve_labelled(self.model, self.likelihood)
+        check_data(self.model, self.x, self.y, likelihood)
         self._compared = Compared(self.model, likelihood, self.predictors, self.samples)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -165,11 +169,3 @@ class Compared(Ensemble):
             name: [keras.KerasTensor(x.shape, "float32") for x in specs]
             for name in self.predictors
         }
-
-
-def _check_names(argument, names, known):
-    if isinstance(names, str) or not names or not set(names) <= set(known):
-        raise ValueError(
-            f"Argument `{argument}` must be a list of some of {list(known)}. "
-            f"Received: {argument}={names!r}"
-        )

@@ -12,6 +12,15 @@ from keras import ops
 
 from keras_variance import families
 
+__all__ = [
+    "MEMBERS",
+    "Bernoulli",
+    "Gaussian",
+    "Noise",
+    "Uniform",
+    "get",
+]
+
 
 class Noise(families.Member):
     """Base of the noises; a new one is a `sample` and a `distribution`."""

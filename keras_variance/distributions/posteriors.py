@@ -22,7 +22,18 @@ import math
 import keras
 from keras import ops
 
-from keras_variance import families
+from keras_variance import checks, families
+
+__all__ = [
+    "MEMBERS",
+    "Additive",
+    "LayerAlpha",
+    "NeuronAlpha",
+    "Posterior",
+    "WeightAlpha",
+    "ZeroMean",
+    "get",
+]
 
 # Floor of a squared float32 before its logarithm or square root is taken: far
 # below any weight that matters, far above underflow. At the floor the gradient
@@ -91,13 +102,13 @@ class Alpha(Posterior):
     """Variational dropout: w = θ (1 + √α · noise), φ = log α. Base of three.
 
     Args:
-        initial_log_alpha: Float, the value φ starts from.
+        initial_log_alpha: Float < 88, the value φ starts from.
     """
 
     phi_name = "log_alpha"
 
     def __init__(self, initial_log_alpha: float = -5.0):
-        self.initial_phi = families.number("initial_log_alpha", initial_log_alpha)
+        self.initial_phi = _log("initial_log_alpha", initial_log_alpha)
 
     def scale(self, kernel, phi):
         return ops.exp(phi / 2) * kernel
@@ -141,14 +152,14 @@ class Additive(Posterior):
     """w = θ + σ · noise, φ = log σ², one σ for each weight.
 
     Args:
-        initial_log_variance: Float, the value φ starts from.
+        initial_log_variance: Float < 88, the value φ starts from.
     """
 
     phi_name = "log_variance"
     pruned_phi = -1e4  # e^(φ/2) is 0
 
     def __init__(self, initial_log_variance: float = -10.0):
-        self.initial_phi = families.number("initial_log_variance", initial_log_variance)
+        self.initial_phi = _log("initial_log_variance", initial_log_variance)
 
     def phi_shape(self, kernel_shape, unit_axes):
         return kernel_shape
@@ -161,6 +172,10 @@ class Additive(Posterior):
 
     def get_config(self):
         return {"initial_log_variance": self.initial_phi}
+
+
+def _log(name, value):
+    return checks.number(name, value, below=88)  # e^88 is finite in single precision
 
 
 MEMBERS = {

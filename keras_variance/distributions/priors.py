@@ -15,9 +15,24 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import families
+from keras_variance import checks, families
 from keras_variance.distributions import noises
 from keras_variance.distributions.posteriors import TINY
+
+__all__ = [
+    "ARD",
+    "MEMBERS",
+    "LogUniform",
+    "Prior",
+    "StudentT",
+    "get",
+]
+
+
+# Degrees of freedom with which a t-distribution is normal in single precision
+NORMAL = 1e20
+# E w² below which E log(1 + w²) is a sum of moments
+SMALL = 1e-2
 
 
 class Prior(families.Member):
@@ -90,11 +105,12 @@ class StudentT(Prior):
 
     whose error is of order exp(−π²/h²) = 2·10⁻⁷ for the h = 0.8 used, with 15
     nodes, however small ν is. (Gauss-Hermite quadrature, on the real line, meets the
-    singularity and converges slowly.)
+    singularity and converges slowly.) Where E w² < 10⁻² a², as for a large ν, its terms
+    cancel, and E is E w²/a² − E w⁴/2a⁴ + E w⁶/3a⁶.
 
     Args:
-        df: Positive float, ν.
-        scale: Positive float, s.
+        df: Float ≥ 1e-12, ν.
+        scale: Float ≥ 1e-6, s.
         method: `"quadrature"`, or `"monte_carlo"` for the unbiased estimate
             from one draw of w, one evaluation in place of 15.
 
@@ -102,23 +118,14 @@ class StudentT(Prior):
     """
 
     def __init__(self, df: float = 1.0, scale: float = 1.0, method="quadrature"):
-        if method not in ("quadrature", "monte_carlo"):
-            raise ValueError(
-                "Argument `method` must be 'quadrature' or 'monte_carlo'. "
-                f"Received: method={method!r}"
-            )
-        self.df = families.number("df", df, above=0)
-        self.scale = families.number("scale", scale, above=0)
-        self.method = method
+        self.df = checks.number("df", df, minimum=1e-12)
+        self.scale = checks.number("scale", scale, minimum=1e-6)
+        self.method = checks.one_of("method", method, ("quadrature", "monte_carlo"))
 
     def kl(self, posterior, kernel, phi, seed):
-        a = self.scale * math.sqrt(self.df)
-        log_normalizer = (
-            math.lgamma(self.df / 2)
-            + math.lgamma(0.5)
-            - math.lgamma((self.df + 1) / 2)
-            + math.log(a)
-        )
+        df = min(self.df, NORMAL)
+        a = self.scale * math.sqrt(df)
+        log_normalizer = math.lgamma(0.5) - _log_gamma_ratio(df / 2) + math.log(a)
         mean = posterior.mean(kernel, phi)
         mean = ops.zeros_like(kernel) if mean is None else mean
         variance = ops.square(posterior.scale(kernel, phi))
@@ -129,14 +136,34 @@ class StudentT(Prior):
             noise = noises.Gaussian().sample(ops.shape(kernel), kernel.dtype, seed)
             expectation = ops.log1p(ops.square((mean + stddev * noise) / a))
         entropy = ops.log(stddev) + math.log(2 * math.pi * math.e) / 2
-        return (self.df + 1) / 2 * expectation + log_normalizer - entropy
+        return (df + 1) / 2 * expectation + log_normalizer - entropy
 
     def get_config(self):
         return {"df": self.df, "scale": self.scale, "method": self.method}
 
 
+def _log_gamma_ratio(x):
+    """log Γ(x + ½)/Γ(x), which as a difference loses all digits for a large x."""
+    if x < 1e4:
+        return math.lgamma(x + 0.5) - math.lgamma(x)
+    return math.log(x) / 2 - 1 / (8 * x)
+
+
 def _expected_log1p_square(mean, stddev):
     """E log(1 + w²) for w ~ N(mean, stddev²), as in `StudentT`."""
+    m, s = ops.square(mean), ops.square(stddev)
+    is_small = m + s < SMALL
+    # Zeros in the place of the others, whose powers and gradients may be infinite
+    m, s = (ops.where(is_small, x, ops.zeros_like(x)) for x in (m, s))
+    fourth = m * (m + 6 * s) + 3 * s**2
+    sixth = m * (m**2 + 15 * m * s + 45 * s**2) + 15 * s**3
+    return ops.where(
+        is_small, m + s - fourth / 2 + sixth / 3, _quadrature(mean, stddev)
+    )
+
+
+def _quadrature(mean, stddev):
+    """As `_expected_log1p_square`, by the trapezoid sum."""
     step = 0.8
     shift = math.pi / (2 * step)
     nodes = step * np.arange(-7, 8)

@@ -1,14 +1,21 @@
 """`sparsity_curve`: quality by how much of a model is pruned."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import tree
 
-from keras_variance.inference.data import check_examples, labelled, resolve_labelled
+from keras_variance import checks
+from keras_variance.inference.data import (
+    check_data,
+    labelled,
+    resolve_labelled,
+)
 from keras_variance.inference.predict import mc_predict
-from keras_variance.pruning import check_sparsity, prune
+from keras_variance.layers import find_variance_layers
+from keras_variance.pruning import check_options, check_sparsity, prune
 from keras_variance.transforms.walk import check_functional
 
 
@@ -55,16 +62,22 @@ def sparsity_curve(
     Raises:
         ValueError: As `prune`, or if not one output has a likelihood.
     """
-    check_examples(x, y)
-    for value in sparsities:
-        check_sparsity("sparsities", value)
     check_functional(model)
+    several = isinstance(sparsities, Iterable) and not isinstance(sparsities, str)
+    checks.require(several, "sparsities", "a list of numbers", sparsities)
+    sparsities = [check_sparsity("sparsities", value) for value in sparsities]
+    checks.require(sparsities, "sparsities", "a list of one number at least", [])
+    check_options(**kwargs)
+    samples = checks.integer("samples", samples, minimum=1)
+    batch_size, seed = checks.batch_size(batch_size), checks.seed(seed)
+    find_variance_layers(model, kwargs.get("layers"), built=True)
     likelihood = resolve_labelled(model, likelihood)
     if sum(each is not None for each in tree.flatten(likelihood)) > 1:
         raise ValueError(
             "Argument `likelihood` must be None for all of the model's outputs but "
             f"one. Received: likelihood={likelihood}"
         )
+    check_data(model, x, y, likelihood)
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     points = []

@@ -1,19 +1,27 @@
 """The evidence lower bound of a model on a data set."""
 
 import math
+import random
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_variance import families
-from keras_variance.inference.data import check_examples, labelled, resolve_labelled
+from keras_variance import checks
+from keras_variance.inference.data import (
+    check_data,
+    labelled,
+    resolve_labelled,
+)
 from keras_variance.inference.predict import kept
 from keras_variance.layers import find_variance_layers
 from keras_variance.random import derive, seeded
 from keras_variance.transforms.ensemble import ensemble
 from keras_variance.transforms.predictive import CHUNK
+
+# Rows of a batch, times samples, that are drawn at the same time where rows are few
+ROWS = 256 * CHUNK
 
 
 class ELBO(NamedTuple):
@@ -48,7 +56,8 @@ def elbo(
             do not count.
         samples: Integer ≥ 1, the number of samples.
         likelihood: As for `mc_predict`.
-        batch_size, verbose: As for `model.predict`.
+        batch_size, verbose: As for `model.predict`, with one progress bar over all
+            samples.
         seed: Integer that makes the result repeatable.
 
     Returns:
@@ -69,24 +78,40 @@ def elbo(
 
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764), Table 1.
     """
-    check_examples(x, y)
-    samples = families.integer("samples", samples, minimum=1)
-    layers = find_variance_layers(model)
+    layers = find_variance_layers(model, built=True)
+    samples = checks.integer("samples", samples, minimum=1)
+    batch_size = checks.batch_size(batch_size) or 32
+    verbose = checks.verbose(verbose)
     likelihood = resolve_labelled(model, likelihood)
-    seed = families.seed(seed)
-    total, whole = 0.0, [CHUNK] * (samples // CHUNK)
-    for k, size in enumerate([*whole, samples % CHUNK]):
-        if size:
-            predictor = kept(model, ensemble, samples=size)
-            with seeded(predictor, derive(seed, k)):
-                outputs = predictor.predict(x, batch_size=batch_size, verbose=verbose)
-            total += _log_likelihood(likelihood, y, outputs, size)
+    examples = check_data(model, x, y, likelihood)
+    seed = checks.seed(seed)
+    seed = random.randrange(2**31) if seed is None else seed
+    total, sizes = 0.0, _chunks(samples, min(examples, batch_size))
+    bar = keras.utils.Progbar(
+        len(sizes) * math.ceil(examples / batch_size),
+        verbose=1 if verbose == "auto" else verbose,
+    )
+    step = keras.callbacks.LambdaCallback(
+        on_predict_batch_end=lambda batch, logs: bar.add(1)
+    )
+    for k, size in enumerate(sizes):
+        predictor = kept(model, ensemble, samples=size)
+        with seeded(predictor, derive(seed, k)):
+            outputs = predictor.predict(x, batch_size, verbose=0, callbacks=[step])
+        total += _log_likelihood(likelihood, y, outputs, size)
     data_term = total / samples
     generator = keras.random.SeedGenerator(seed)
     kl = math.fsum(
         each.kl_divergence(generator) for each in layers if each.prior is not None
     )
     return ELBO(data_term - kl, data_term, kl)
+
+
+def _chunks(samples, rows):
+    """Numbers of samples, drawn one after the other: more of them for fewer rows."""
+    size = max(CHUNK, ROWS // rows)
+    whole, rest = divmod(samples, size)
+    return [size] * whole + [rest] * (rest > 0)
 
 
 def _log_likelihood(likelihood, y, outputs, samples):

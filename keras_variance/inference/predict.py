@@ -1,13 +1,15 @@
 """Prediction: the average over samples or moments, and how they disagree."""
 
 import contextlib
+import warnings
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
-from keras_variance import _keras, likelihoods
+from keras_variance import _keras, checks, likelihoods
+from keras_variance.inference.data import are_arrays, check_inputs
 from keras_variance.random import seeded
 from keras_variance.transforms.moments import heads
 from keras_variance.transforms.moments.propagate import propagate_moments
@@ -74,10 +76,11 @@ def mc_predict(
 
     Returns:
         A `Prediction` of NumPy arrays; for a model with several outputs, the
-        structure of its outputs with a `Prediction` for each.
+        structure of its outputs with a `Prediction` for each. Predictions that are
+        NaN stay so, with a warning.
 
     Raises:
-        ValueError: As `transforms.predictive`.
+        ValueError: As `transforms.predictive`, or if `x` does not fit.
 
     Example:
 
@@ -94,6 +97,7 @@ def mc_predict(
     information).
     """
     likelihood = likelihoods.resolve(model, likelihood)
+    seed = checks.seed(seed)
     options = {
         "samples": samples,
         "likelihood": likelihood,
@@ -103,7 +107,9 @@ def mc_predict(
         "integrate_last": integrate_last,
     }
     predictor = kept(model, predictive, **options)
-    with _noise(predictor, seed):
+    check_inputs(model, x)
+    noise = contextlib.nullcontext() if seed is None else seeded(predictor, seed)
+    with noise:
         statistics = predict(predictor, x, batch_size, verbose)
     return predictions_of(statistics, likelihood)
 
@@ -134,7 +140,7 @@ def moment_predict(
         outputs, the structure of its outputs with a `Prediction` for each.
 
     Raises:
-        ValueError: As `transforms.propagate_moments`.
+        ValueError: As `transforms.propagate_moments`, or if `x` does not fit.
 
     Example:
 
@@ -154,6 +160,7 @@ def moment_predict(
         "statistics": True,
     }
     predictor = kept(model, propagate_moments, **options)
+    check_inputs(model, x)
     return predictions_of(predict(predictor, x, batch_size, verbose), likelihood)
 
 
@@ -167,7 +174,7 @@ def kept(model, transform, **options):
     """
     graph = _keras.graph(model) if _keras.is_functional(model) else model
     key = transform.__name__, id(graph), repr(options)
-    made = vars(model).setdefault("__keras_variance__", {}) if model else {}
+    made = vars(model).setdefault("__keras_variance__", {})
     if key not in made:
         made[key] = transform(model, **options), graph
         while len(made) > KEPT:
@@ -175,20 +182,22 @@ def kept(model, transform, **options):
     return made[key][0]
 
 
-def _noise(predictor, seed):
-    return contextlib.nullcontext() if seed is None else seeded(predictor, seed)
-
-
 def predict(model, x, batch_size, verbose):
     """`model.predict` of data that may come in batches."""
-    arrays = tree.is_nested(x) or isinstance(x, np.ndarray) or ops.is_tensor(x)
-    options = {"batch_size": batch_size} if arrays else {}
+    batch_size, verbose = checks.batch_size(batch_size), checks.verbose(verbose)
+    options = {"batch_size": batch_size} if are_arrays(x) else {}
     return model.predict(x, verbose=verbose, **options)
 
 
 def predictions_of(statistics, likelihood):
     """Statistics as `predictive` returns them, as a `Prediction` for each output."""
-    count = len(flat_statistics(statistics))
+    flat = flat_statistics(statistics)
+    if any(np.isnan(each["mean"]).any() for each in flat):
+        warnings.warn(
+            "Predictions are NaN: the model's weights or its data are not finite.",
+            stacklevel=3,
+        )
+    count = len(flat)
     each = iter(likelihoods.for_outputs(likelihood, [None] * count))
 
     def visit(value):

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import estimators, families
+from keras_variance import checks, estimators
 from keras_variance.distributions import noises, posteriors
-from keras_variance.layers import VarianceLayer, variance_layers
+from keras_variance.layers import VarianceLayer, find_variance_layers
 
 QUANTILES = (0.05, 0.5, 0.95)
 # Widths of the table, in characters: below `WIDE` the names of estimators break,
@@ -37,10 +37,10 @@ class LayerStatistics(NamedTuple):
             prior.
         sparsity: Share of the weights that are pruned, from 0 to 1.
         log_alpha: log(Σσ²/Σμ²), one α for the layer: infinite for zero mean,
-            NaN if all weights are pruned.
+            NaN if all weights are pruned, or one is NaN or infinite.
         verdict: Where the information sits, by `log_alpha`: `"mean"` below 3,
             `"variance"` above 7, `"mixed"` between; `"none"` if all weights are
-            pruned.
+            pruned, `"nan"` if one is NaN or infinite.
     """
 
     name: str
@@ -73,7 +73,7 @@ def layer_statistics(layer: VarianceLayer) -> LayerStatistics:
         A `LayerStatistics`.
 
     Raises:
-        ValueError: If the layer is not built.
+        ValueError: If it is none, or not built.
 
     Example:
 
@@ -87,17 +87,16 @@ def layer_statistics(layer: VarianceLayer) -> LayerStatistics:
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764), Theorem 1
     and Table 1: with a growing α the mean loses its information.
     """
-    if not layer.built:
-        raise ValueError(
-            f"Layer '{layer.name}' has no weights yet: build the model first, for "
-            f"example by calling it on data. Received: layer={layer!r}"
-        )
+    is_one = isinstance(layer, VarianceLayer)
+    checks.require(is_one, "layer", "a variance layer, of one model", layer)
+    checks.built("layer", layer)
     zero_mean = layer.kernel_mean is None
     mean = _of_each_weight(0.0 if zero_mean else layer.kernel_mean, layer)
     scale = _of_each_weight(layer.kernel_scale, layer)
     values = np.abs(scale) if zero_mean else _of_each_weight(layer.log_alpha, layer)
     left = (mean != 0) | (scale != 0)
     log_alpha = _log(np.sum(scale**2)) - _log(np.sum(mean**2))
+    verdict = _verdict(log_alpha) if left.any() else "none"
     return LayerStatistics(
         name=layer.name,
         class_name=type(layer).__name__,
@@ -109,7 +108,7 @@ def layer_statistics(layer: VarianceLayer) -> LayerStatistics:
         kl=_kl(layer),
         sparsity=1 - float(np.mean(left)),
         log_alpha=log_alpha,
-        verdict=_verdict(log_alpha),
+        verdict=verdict,
     )
 
 
@@ -149,13 +148,11 @@ def summary(model: keras.Model, print_fn=None, line_length: int | None = None) -
     └──────────────────┴─────────────────────┴─────────┴────────┴───────┴──────────┘
      Verdict: does the information sit in the mean or in the variance?
     """
-    layers = variance_layers(model)
-    if not layers:
-        raise ValueError(
-            f"Argument `model` must have a variance layer. Received: model={model!r}"
-        )
+    layers = find_variance_layers(model, built=True)
     if line_length is not None:
-        line_length = families.number("line_length", line_length, minimum=MINIMUM)
+        line_length = checks.integer("line_length", line_length, minimum=MINIMUM)
+    known = print_fn is None or callable(print_fn)
+    checks.require(known, "print_fn", "a function, or None", print_fn)
     rows = [layer_statistics(layer) for layer in layers]
     if print_fn is None and not keras.config.is_interactive_logging_enabled():
         from absl import logging
@@ -171,7 +168,7 @@ def _of_each_weight(tensor, layer):
 
 
 def _log(x):
-    return math.log(x) if x > 0 else -math.inf
+    return -math.inf if x == 0 else math.log(x)
 
 
 def _quantiles(values):
@@ -189,7 +186,7 @@ def _kl(layer):
 
 def _verdict(log_alpha):
     if math.isnan(log_alpha):
-        return "none"
+        return "nan"
     if log_alpha < 3:
         return "mean"
     return "variance" if log_alpha > 7 else "mixed"

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import _keras, estimators, families
+from keras_variance import _keras, checks, estimators
 from keras_variance.distributions import noises, posteriors, priors
 from keras_variance.layers import saving
 from keras_variance.random import SeedGenerator, Stream
@@ -53,7 +53,8 @@ class VarianceLayer(_keras.OwnLosses):
 
     Raises:
         ValueError: For an unknown member of a family, an estimator or a prior
-            that does not fit the noise, a prior without `train_size`.
+            that does not fit the noise, a prior without `train_size`, numbers out of
+            range.
 
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764).
     """
@@ -86,8 +87,10 @@ class VarianceLayer(_keras.OwnLosses):
         prior = None if prior is None else priors.get(prior)
         _check_prior(prior, noise, train_size)
         if train_size is not None:
-            train_size = families.number("train_size", train_size, above=0)
-        kl_weight = families.number("kl_weight", kl_weight, minimum=0)
+            train_size = checks.number("train_size", train_size, above=0)
+        kl_weight = checks.number("kl_weight", kl_weight, minimum=0)
+        seed = checks.seed(seed)
+        pruned = checks.flag("pruned", pruned)
         super().__init__(*args, **kwargs)
         self.posterior = posterior
         self.noise = noise
@@ -113,6 +116,12 @@ class VarianceLayer(_keras.OwnLosses):
     def linear(self, inputs, kernel):
         """The layer's linear operation with any kernel: no bias, no activation."""
         raise NotImplementedError
+
+    def _linear(self, inputs, kernel):
+        outputs = self.linear(inputs, kernel)
+        if inputs.shape[0] == 0:  # TensorFlow's convolutions return the inputs' shape
+            outputs = ops.reshape(outputs, self.compute_output_shape(inputs.shape))
+        return outputs
 
     def add_weight(self, *args, autocast=False, **kwargs):
         # Moments and KL are computed at full precision under a mixed policy;
@@ -168,16 +177,22 @@ class VarianceLayer(_keras.OwnLosses):
                 to keep.
 
         Raises:
-            ValueError: If it does not. Nothing is pruned then.
+            ValueError: If it is none, does not, or the layer is not built. Nothing is
+                pruned then.
         """
-        mask, shape = ops.convert_to_numpy(mask), tuple(self.kernel.shape)
+        checks.built("layer", self)
+        given, shape = mask, tuple(self.kernel.shape)
+        mask = np.asarray(ops.convert_to_numpy(mask) if ops.is_tensor(mask) else mask)
         try:
             mask = np.broadcast_to(mask, shape)
-        except ValueError as error:
-            raise ValueError(
-                f"Argument `mask` must broadcast to the kernel of layer '{self.name}', "
-                f"of shape {shape}. Received: mask of shape {mask.shape}"
-            ) from error
+        except ValueError:
+            mask = None
+        checks.require(
+            mask is not None and mask.dtype == bool,
+            "mask",
+            f"booleans that broadcast to the kernel's shape, {shape}",
+            given,
+        )
         if not self.pruned:
             _keras.unlock(self)
             self._add_mask()
@@ -215,7 +230,7 @@ class VarianceLayer(_keras.OwnLosses):
     def random_linear(self) -> estimators.RandomLinear:
         """The layer as its estimator sees it."""
         return estimators.RandomLinear(
-            self.linear,
+            self._linear,
             self.kernel_mean,
             self.kernel_scale,
             self.noise,
@@ -250,12 +265,16 @@ class VarianceLayer(_keras.OwnLosses):
                 Defaults to the layer's own.
 
         Raises:
-            ValueError: If the layer has no prior.
+            ValueError: If the layer has no prior or is not built, or `seed` is no
+                generator.
         """
         if self.prior is None:
             raise ValueError(
                 f"Layer '{self.name}' has no prior. Received: prior={self.prior}"
             )
+        checks.built("layer", self)
+        known = seed is None or isinstance(seed, keras.random.SeedGenerator)
+        checks.require(known, "seed", "a `keras.random.SeedGenerator`, or None", seed)
         kernel, phi = self._theta_and_phi()
         alive = self.kernel_scale != 0
         # In place of a pruned weight: a divergence that is finite, and not counted

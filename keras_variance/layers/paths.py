@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_variance import _keras
+from keras_variance import _keras, checks
 from keras_variance.layers.base import VarianceLayer
 
 
@@ -70,17 +70,21 @@ def _choose_one(wanted, candidates):
     return next((layer for layer in candidates.values() if layer is wanted), None)
 
 
-def find_variance_layers(model, layers=None) -> list[VarianceLayer]:
+def find_variance_layers(model, layers=None, built=False) -> list[VarianceLayer]:
     """The variance layers of a model, or some of them.
 
     Raises:
-        ValueError: If the model has none, or `layers` are not among them.
+        ValueError: If the model has none, `layers` are not among them, or, if they
+            have to be `built`, some are not.
     """
     paths = layer_paths(model) if isinstance(model, keras.Layer) else {}
     paths = {k: v for k, v in paths.items() if isinstance(v, VarianceLayer)}
-    if not isinstance(model, keras.Model) or not paths:
-        raise ValueError(
-            "Expected a Keras model with variance layers (see "
-            f"`keras_variance.transforms.from_deterministic`). Received: model={model}"
-        )
-    return choose(layers, paths)
+    expected = (
+        "a Keras model with variance layers (see "
+        "`keras_variance.transforms.from_deterministic`)"
+    )
+    checks.require(isinstance(model, keras.Model) and paths, "model", expected, model)
+    chosen = choose(layers, paths)
+    ready = not built or all(layer.built for layer in chosen)
+    checks.require(ready, "model", checks.BUILT, model)
+    return chosen

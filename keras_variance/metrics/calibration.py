@@ -1,9 +1,10 @@
 """Metrics of predicted class probabilities, for `compile(metrics=[...])`."""
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_variance import families
+from keras_variance import checks
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -31,8 +32,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
             float32 also under a mixed policy.
 
     Raises:
-        ValueError: For `bins` that is no positive integer or, when called, for
-            other shapes.
+        ValueError: For `bins` that is no positive integer, `from_logits` that is no
+            bool or, when called, for other shapes.
 
     Example:
 
@@ -51,12 +52,10 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     def __init__(
         self, bins: int = 15, from_logits: bool = False, name="ece", dtype=None
     ):
+        bins = checks.integer("bins", bins, minimum=1)
+        from_logits = checks.flag("from_logits", from_logits)
         super().__init__(name=name, dtype=dtype)
-        self.bins = families.number("bins", bins, minimum=1)
-        if not isinstance(self.bins, int):
-            raise ValueError(
-                f"Argument `bins` must be a positive integer. Received: bins={bins!r}"
-            )
+        self.bins = bins
         self.from_logits = from_logits
         self.weight, self.correct, self.confidence = (
             self.add_variable((self.bins,), "zeros", self.dtype, name=name)
@@ -65,7 +64,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true, y_pred = _classes(y_true, y_pred, self.from_logits, self.dtype)
-        confidence = ops.max(y_pred, axis=-1)
+        # A maximum may pass over NaN, and a row that is NaN is in no bin
+        is_nan = ops.any(ops.isnan(y_pred), axis=-1)
+        confidence = ops.where(is_nan, np.nan, ops.max(y_pred, axis=-1))
         predicted = ops.argmax(y_pred, axis=-1)
         predicted = ops.one_hot(predicted, y_pred.shape[-1], dtype=self.dtype)
         correct = ops.sum(predicted * y_true, axis=-1)
@@ -78,8 +79,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     def result(self):
         # W_b |accuracy_b − confidence_b|, also for an empty bin
-        gap = ops.abs(self.correct - self.confidence)
-        return ops.divide_no_nan(ops.sum(gap), ops.sum(self.weight))
+        gap = ops.sum(ops.abs(self.correct - self.confidence))
+        weight = ops.sum(self.weight)
+        return gap / ops.where(weight == 0, ops.ones_like(weight), weight)
 
     def _membership(self, confidence):
         """1 where a row is in a bin, else 0: (batch, bins)."""
@@ -127,6 +129,7 @@ class BrierScore(keras.metrics.Mean):
     _direction = "down"
 
     def __init__(self, from_logits: bool = False, name="brier", dtype=None):
+        from_logits = checks.flag("from_logits", from_logits)
         super().__init__(name=name, dtype=dtype)
         self.from_logits = from_logits
 

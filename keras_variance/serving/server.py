@@ -5,11 +5,13 @@ import os
 import uuid
 from pathlib import Path
 
+from keras_variance import checks
 from keras_variance.serving.versions import local_path
 
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 # The endpoint that takes a seed.
 SEEDED = "serving_seeded"
+POLICIES = {"latest": "latest { num_versions: 1 }", "all": "all {}"}
 
 
 def write_warmup(folder, signatures, inputs, seed: int = 0):
@@ -21,12 +23,22 @@ def write_warmup(folder, signatures, inputs, seed: int = 0):
         inputs: {name: array} for each input.
         seed: Integer, the seed of `serving_seeded`.
 
+    Raises:
+        ValueError: For arguments that are none of these. No file is written then.
+
     Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup
     """
     import tensorflow as tf
 
+    checks.names("signatures", signatures)
+    named = isinstance(inputs, dict) and inputs
+    known = named and all(
+        isinstance(x, str) and hasattr(inputs[x], "shape") for x in inputs
+    )
+    checks.require(known, "inputs", "a dict of names and arrays", inputs)
+    seed = checks.integer("seed", seed)
     predict_pb2, prediction_log_pb2 = protos()
-    path = Path(folder) / WARMUP
+    path = checks.path("folder", folder) / WARMUP
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature in signatures:
@@ -88,10 +100,12 @@ def write_models_config(path, models: dict, versions="latest"):
 
     Reference: https://www.tensorflow.org/tfx/serving/serving_config
     """
-    if not models:
-        raise ValueError(
-            f"Argument `models` must have a model at least. Received: models={models}"
-        )
+    known = isinstance(models, dict) and models
+    known = known and all(
+        isinstance(name, str) and isinstance(folder, str | os.PathLike)
+        for name, folder in models.items()
+    )
+    checks.require(known, "models", "a dict of names and folders, one at least", models)
     path, policy = local_path(path), _policy(versions)
     lines = ["model_config_list {"]
     for name, folder in models.items():
@@ -112,15 +126,13 @@ def write_models_config(path, models: dict, versions="latest"):
 
 
 def _policy(versions):
-    if versions == "latest":
-        return "latest { num_versions: 1 }"
-    if versions == "all":
-        return "all {}"
-    numbers = list(versions) if isinstance(versions, list | tuple) else []
-    # True is an `int`
-    if not numbers or not all(type(each) is int and each >= 0 for each in numbers):
-        raise ValueError(
-            "Argument `versions` must be 'latest', 'all' or a list of integers ≥ 0. "
-            f"Received: versions={versions!r}"
-        )
+    if isinstance(versions, str) and versions in POLICIES:
+        return POLICIES[versions]
+    several = isinstance(versions, list | tuple) and versions
+    expected = "'latest', 'all' or a list of integers"
+    checks.require(several, "versions", expected, versions)
+    numbers = [
+        checks.integer(f"versions[{k}]", each, minimum=1)
+        for k, each in enumerate(versions)
+    ]
     return f"specific {{ {' '.join(f'versions: {each}' for each in numbers)} }}"

@@ -8,6 +8,8 @@ import time
 import uuid
 from pathlib import Path
 
+from keras_variance import checks
+
 # A server looks at numbers only.
 TEMPORARY = ".export-"
 # Seconds after which a temporary folder that nobody writes to is a killed export's
@@ -20,12 +22,11 @@ def local_path(path) -> Path:
     Raises:
         ValueError: If it is the address of another storage, as "gs://bucket/model".
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
-        raise ValueError(
-            "Argument `path` must be a local path: write there, then copy to the "
-            f"storage with its own tool. Received: path={path}"
-        )
-    return Path(path)
+    local = checks.path("path", path)
+    remote = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path))
+    expected = "a local path: write there, then copy with the storage's own tool"
+    checks.require(not remote, "path", expected, path)
+    return local
 
 
 class Versions:
@@ -42,13 +43,9 @@ class Versions:
 
     def __init__(self, path, version=None):
         self.path = local_path(path)
+        if version is not None:
+            version = checks.integer("version", version, minimum=1)
         self.version = version
-        integer = isinstance(version, int) and not isinstance(version, bool)
-        if version is not None and not (integer and version >= 1):
-            raise ValueError(
-                "Argument `version` must be an integer ≥ 1, or None for the next. "
-                f"Received: version={version!r}"
-            )
         with self._access():
             self._check()
 

@@ -4,7 +4,7 @@ import inspect
 
 import keras
 
-from keras_variance import _keras
+from keras_variance import _keras, checks
 from keras_variance.layers import VarianceLayer, find_variance_layers
 from keras_variance.random import SeedGenerator, Stream
 from keras_variance.transforms.walk import assign, check_visible, rebuild
@@ -61,7 +61,7 @@ def draw_layers(model, seed, layers=None, other=lambda layer: layer):
     """As `draw`, with `other(layer)` in the place of the layers that are not drawn."""
     chosen = find_variance_layers(model, layers)
     check_visible(model)
-    generator = SeedGenerator(seed)
+    generator = SeedGenerator(checks.seed(seed))
 
     def make(layer):
         return _draw_layer(layer, generator) if layer in chosen else other(layer)

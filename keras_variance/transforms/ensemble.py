@@ -3,7 +3,7 @@
 import keras
 from keras import ops, tree
 
-from keras_variance import _keras, families
+from keras_variance import _keras, checks
 from keras_variance.random import SeedGenerator
 from keras_variance.transforms.moments import heads
 from keras_variance.transforms.sampling import Draws
@@ -77,16 +77,16 @@ class Ensemble(Interpreter):
         head="quasi_monte_carlo",
         **kwargs,
     ):
+        dropout = checks.flag("dropout", dropout)
         check_random(model, dropout)
-        samples = families.integer("samples", samples, minimum=1)
         super().__init__(model, **kwargs)
-        self.samples = samples
-        self.shared_noise = shared_noise
-        self.seed = seed
+        self.samples = checks.integer("samples", samples, minimum=1)
+        self.shared_noise = checks.flag("shared_noise", shared_noise)
+        self.seed = checks.seed(seed)
         self.dropout = dropout
-        self.integrate_last = integrate_last
+        self.integrate_last = checks.flag("integrate_last", integrate_last)
         self.head = heads.get(head)
-        self.seed_generator = SeedGenerator(seed)
+        self.seed_generator = SeedGenerator(self.seed)
 
     def as_model(self):
         if self.integrate_last and is_functional(self.model):

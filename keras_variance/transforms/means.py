@@ -5,6 +5,7 @@ import warnings
 import keras
 from keras import ops, tree
 
+from keras_variance import checks
 from keras_variance.distributions import posteriors
 from keras_variance.layers import VarianceLayer, find_variance_layers
 from keras_variance.random import SeedGenerator, Stream
@@ -37,13 +38,14 @@ def propagate_mean(model: keras.Model) -> keras.Model:
     propagation.
     """
     layers = find_variance_layers(model)
+    means = Means(model)
     if all(isinstance(each.posterior, posteriors.ZeroMean) for each in layers):
         warnings.warn(
             "All weights of the model's variance layers have mean zero: predictions "
             "with the weights at their means do not depend on the layers' inputs.",
             stacklevel=2,
         )
-    return Means(model).as_model()
+    return means.as_model()
 
 
 def zero_mean(model: keras.Model, seed: int | None = None) -> keras.Model:
@@ -93,8 +95,8 @@ class ZeroMeans(Means):
 
     def __init__(self, model, seed=None, **kwargs):
         super().__init__(model, **kwargs)
-        self.seed = seed
-        self.seed_generator = SeedGenerator(seed)
+        self.seed = checks.seed(seed)
+        self.seed_generator = SeedGenerator(self.seed)
 
     def variance_layer(self, layer, inputs):
         seed = Stream(self.seed_generator.next())

@@ -3,7 +3,7 @@
 import keras
 from keras import ops, tree
 
-from keras_variance import families, likelihoods
+from keras_variance import checks, likelihoods
 from keras_variance.transforms.ensemble import Ensemble
 from keras_variance.transforms.moments.propagate import (
     expected_entropy,
@@ -98,8 +98,8 @@ class Predictive(Ensemble):
     ):
         super().__init__(model, samples, **kwargs)
         self.likelihood = likelihood
-        self.chunk_size = families.integer("chunk_size", chunk_size, minimum=1)
-        self.return_samples = return_samples
+        self.chunk_size = checks.integer("chunk_size", chunk_size, minimum=1)
+        self.return_samples = checks.flag("return_samples", return_samples)
 
     def call(self, inputs, training=None, mask=None):
         draws = self.draws(inputs, training, mask, self.chunk_size)

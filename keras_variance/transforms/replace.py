@@ -5,6 +5,7 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_variance import checks
 from keras_variance.distributions import posteriors
 from keras_variance.layers import (
     VARIANCE_LAYERS,
@@ -51,12 +52,12 @@ def from_deterministic(model, posterior="layer_alpha", layers=None, **kwargs):
     >>> type(stochastic.layers[-1]).__name__
     'VarianceDense'
     """
-    if isinstance(posteriors.get(posterior), posteriors.ZeroMean):
-        raise ValueError(
-            "Argument `posterior` must have means, to keep the model's weights: "
-            "any but 'zero_mean'. "
-            f"Received: posterior={posterior!r}"
-        )
+    checks.require(
+        not isinstance(posteriors.get(posterior), posteriors.ZeroMean),
+        "posterior",
+        "one that has means, to keep the model's weights: any but 'zero_mean'",
+        posterior,
+    )
     functional(model)
     stock = {
         path: layer
@@ -64,7 +65,7 @@ def from_deterministic(model, posterior="layer_alpha", layers=None, **kwargs):
         if type(layer) in VARIANCE_LAYERS and layer in [*operations(model)]
     }
     chosen = choose(layers, stock)
-    seed = kwargs.pop("seed", None)
+    seed = checks.seed(kwargs.pop("seed", None))
     seeds = {id(layer): derive(seed, k) for k, layer in enumerate(chosen)}
 
     def make(layer):

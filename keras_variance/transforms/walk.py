@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops, tree
 
-from keras_variance import _keras
+from keras_variance import _keras, checks
 from keras_variance._keras import is_functional
 from keras_variance.layers import VarianceLayer, variance_layers
 
@@ -341,21 +341,17 @@ def functional(model):
     """
     check_functional(model)
     graph = _keras.graph(model)
-    if graph is None:
-        raise ValueError(
-            "Expected a model that is built: give it a `keras.Input`, or call it on "
-            f"data. Received: model={model}"
-        )
+    checks.require(graph is not None, "model", checks.BUILT, model)
     return graph
 
 
 def check_functional(model):
     """Raise ValueError if a model cannot be walked."""
-    if not is_functional(model):
-        raise ValueError(
-            "Expected a Sequential or a Functional model: the layers of a subclassed "
-            f"model cannot be inspected. Received: model={model}"
-        )
+    expected = (
+        "a Sequential or a Functional model: the layers of a subclassed one cannot be "
+        "inspected"
+    )
+    checks.require(is_functional(model), "model", expected, model)
 
 
 def check_visible(model):

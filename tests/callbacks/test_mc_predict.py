@@ -114,7 +114,7 @@ def test_bad_input(rng):
     for name, value in cases.items():
         with pytest.raises(ValueError, match=rf"`{name}`.*Received: {name}="):
             kv.callbacks.MCPredict(x, y, **{name: value})
-    with pytest.raises(ValueError, match=r"Received: y with \[3\]"):
+    with pytest.raises(ValueError, match=r"Received: y with 3"):
         kv.callbacks.MCPredict(x, y[1:])
     callback = kv.callbacks.MCPredict(x, y)
     for model, match in (
@@ -124,3 +124,15 @@ def test_bad_input(rng):
         model.compile("sgd", "mse")
         with pytest.raises(ValueError, match=match):
             model.fit(np.ones((4, 4)), np.ones((4, 3)), verbose=0, callbacks=[callback])
+
+
+def test_nan_is_no_metric(rng):
+    """Not the accuracy and the calibration of the first class."""
+    model, x, y = new(rng)
+    model.layers[-1].bias.assign(np.full(3, np.nan))
+    callback = kv.callbacks.MCPredict(x, y, metrics=mc_predict.METRICS)
+    logs = {}
+    callback.set_model(model)
+    callback.on_train_begin()
+    callback.on_epoch_end(0, logs)
+    assert len(logs) == 16 and np.isnan([*logs.values()]).all()

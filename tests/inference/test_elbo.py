@@ -95,8 +95,8 @@ def test_several_outputs(rng):
 
 def test_bad_input(rng):
     model, x, y = new(rng)
-    with pytest.raises(ValueError, match=r"same number.*Received: y with \[39\]"):
-        kv.elbo(model, x, y[1:])
+    with pytest.raises(ValueError, match=r"same number.*Received: y with 39"):
+        kv.elbo(model, x, y[1:], likelihood="categorical")
     with pytest.raises(ValueError, match="Received: samples=0"):
         kv.elbo(model, x, y, samples=0, likelihood="categorical")
     with pytest.raises(ValueError, match=r"cross-entropy.*Received: likelihood='auto'"):
@@ -104,3 +104,32 @@ def test_bad_input(rng):
     for wrong in (y - 1, y + 0.5, np.where(y, np.nan, 0.0), np.zeros((len(x), 2))):
         with pytest.raises(ValueError, match=r"Labels must be .*Received: y of shape"):
             kv.elbo(model, x, wrong, likelihood="categorical", verbose=0)
+
+
+@pytest.mark.parametrize("part", ["weights", "data"])
+def test_nan_is_nan(part, rng):
+    model, x, y = new(rng)
+    if part == "weights":
+        model.layers[0].kernel.assign(np.full((4, 5), np.nan))
+    else:
+        x[0, 0] = np.nan
+    bound = kv.elbo(model, x, y, likelihood="categorical", verbose=0)
+    assert np.isnan(bound.elbo) and np.isnan(bound.data_term)
+
+
+def test_many_samples_are_few_predictions(rng, monkeypatch, capsys):
+    """With few examples, and one progress bar over all of them."""
+    model, x, y = new(rng)
+    calls, predict = [], keras.Model.predict
+    monkeypatch.setattr(
+        keras.Model,
+        "predict",
+        lambda self, *args, **kwargs: (
+            calls.append(self) or predict(self, *args, **kwargs)
+        ),
+    )
+    kv.elbo(model, x, y, 300, likelihood="categorical", batch_size=20)
+    assert len(calls) == 2  # of 256 and of 44 samples
+    assert capsys.readouterr().out.count("4/4") == 1
+    kv.elbo(model, x, y, likelihood="categorical", verbose=0)
+    assert not capsys.readouterr().out

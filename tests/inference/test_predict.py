@@ -235,3 +235,16 @@ def test_bad_input(rng):
     deterministic = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="with variance layers"):
         kv.mc_predict(deterministic, x)
+
+
+@pytest.mark.parametrize("predict", [kv.mc_predict, kv.moment_predict])
+def test_nan_stays_and_warns_once(predict, rng):
+    model, x = new("sequential", rng)
+    x[1] = np.nan
+    options = {"likelihood": kv.likelihoods.Categorical(from_logits=True), "verbose": 0}
+    with pytest.warns(UserWarning, match="^Predictions are NaN") as warned:
+        prediction = predict(model, x, **options)
+    assert len(warned) == 1 and warned[0].filename == __file__
+    for statistic in prediction[:4]:
+        is_nan = np.isnan(statistic).reshape(len(x), -1)
+        assert is_nan[1].all() and not np.delete(is_nan, 1, axis=0).any()

@@ -130,6 +130,16 @@ def test_verdict(log_alpha, verdict):
     assert layer_statistics(layer).verdict == verdict
 
 
+@pytest.mark.parametrize("posterior", ["zero_mean", "layer_alpha", "additive"])
+def test_weights_that_are_nan_have_no_verdict(posterior):
+    layer = kv.VarianceDense(3, posterior=posterior)
+    layer.build((None, 4))
+    layer.kernel.assign(np.where(np.eye(4, 3), np.nan, 1.0))
+    statistics = layer_statistics(layer)
+    assert statistics.verdict == "nan" and np.isnan(statistics.log_alpha)
+    assert "nan" in "".join(table(keras.Sequential([layer])))
+
+
 def test_verdict_weighs_large_weights():
     """Noise in weights that are tiny does not hide a mean that is large."""
     kernel, phi = np.full((50, 4), 1e-3), np.full((50, 4), 12.0)
@@ -299,8 +309,8 @@ def test_without_interactive_logging(capsys, monkeypatch):
 
 def test_not_built():
     match = (
-        r"Layer 'late' has no weights yet: build the model first.*"
-        r"Received: layer=<VarianceDense name=late, built=False>$"
+        r"^Argument `(layer|model)` must be built: .*"
+        r"Received: \1=<(VarianceDense name=late|Sequential name=\w+), built=False>$"
     )
     layer = kv.VarianceDense(3, name="late")
     for call in (layer_statistics, lambda layer: summary(keras.Sequential([layer]))):
@@ -310,12 +320,12 @@ def test_not_built():
 
 def test_no_variance_layer():
     model = model_of(keras.layers.Dense(3), name="plain")
-    match = r"must have a variance layer. Received: model=<Sequential name=plain, .*>$"
+    match = r"with variance layers.* Received: model=<Sequential name=plain, .*>$"
     with pytest.raises(ValueError, match=match):
         summary(model)
 
 
 def test_line_length_that_is_too_short():
-    match = r"`line_length` must be a finite number ≥ 76. Received: line_length=20$"
+    match = r"`line_length` must be an integer ≥ 76. Received: line_length=20$"
     with pytest.raises(ValueError, match=match):
         summary(new_nested_model(), line_length=20)

@@ -80,3 +80,14 @@ def test_shapes_that_cannot_be_built(name):
             layer.build(shape)
     layer.build((None, *case.input_shape))  # nothing is half-built
     assert layer(np.ones((1, *case.input_shape))).shape[0] == 1
+
+
+@pytest.mark.parametrize("mask", [np.ones((5, 3), bool), np.ones((4, 3)), None])
+def test_a_mask_that_does_not_fit_leaves_nothing(mask):
+    layer = kv.VarianceDense(3)
+    layer.build((None, 4))
+    weights = layer.get_weights()
+    with pytest.raises(ValueError, match=r"`mask` .*\(4, 3\). Received: mask="):
+        layer.keep(mask)
+    assert layer.mask is None and not layer.pruned and not layer.get_config()["pruned"]
+    np.testing.assert_equal(layer.get_weights(), weights)

@@ -273,3 +273,26 @@ def test_variance_layers_of_a_model():
     model = keras.Model(x, outputs)
     assert variance_layers(model) == [shared, nested, times.layer]
     assert variance_layers(shared) == [shared]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("posterior", ["layer_alpha", "additive"])
+def test_large_variances_in_half_precision(posterior, estimator):
+    """An infinite weight times an input that is 0 would be NaN."""
+    layer = kv.VarianceDense(
+        3, posterior=posterior, estimator=estimator, dtype="mixed_float16"
+    )
+    layer.build((None, 400))
+    layer.phi.assign(np.full(layer.phi.shape, 25.0))
+    assert np.isfinite(layer(np.zeros((50, 400)))).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("posterior", ["zero_mean", "additive"])
+def test_no_rows(name, estimator, posterior):
+    """In eager code. (TensorFlow's own convolutions then have another shape.)"""
+    case = CASES[name]
+    layer = case.layer(posterior=posterior, estimator=estimator, **case.arguments)
+    one = layer(np.ones((1, *case.input_shape)))
+    assert layer(np.ones((0, *case.input_shape))).shape == (0, *one.shape[1:])

@@ -103,9 +103,36 @@ def test_compiled_by_xla(new, reference, data):
 
 
 @METRICS
-def test_a_prediction_that_is_nan_shows(new, reference):
-    y_pred = np.array([[0.25, 0.75], [np.nan, np.nan]])
-    assert np.isnan(float(new()([0, 1], y_pred)))
+@pytest.mark.parametrize("jit_compile", [None, False, True])
+@pytest.mark.parametrize(
+    "y_pred",
+    [
+        [[np.nan, np.nan]] * 2,  # all of them: once a perfect ECE of 0
+        [[0.25, 0.75], [np.nan, np.nan]],
+        [[0.25, 0.75], [0.5, np.nan]],
+    ],
+)
+def test_a_prediction_that_is_nan_shows(new, reference, y_pred, jit_compile):
+    metric = new()
+    update = metric.update_state
+    if jit_compile is not None:
+        update = tf.function(update, jit_compile=jit_compile)
+    update(np.array([0, 1]), np.array(y_pred))
+    assert np.isnan(float(metric.result()))
+
+
+def test_early_stopping_does_not_prefer_a_broken_model(data):
+    labels, logits, _, _ = data
+    model = new_model()
+    stop = keras.callbacks.EarlyStopping("val_ece", restore_best_weights=True)
+    broken = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: (
+            epoch and model.layers[0].kernel.assign(np.full((CLASSES, CLASSES), np.nan))
+        )
+    )
+    options = {"validation_data": (logits, labels), "verbose": 0, "epochs": 2}
+    model.fit(logits, labels, callbacks=[broken, stop], **options)
+    assert stop.best_epoch == 0
 
 
 def test_edges_of_bins():
@@ -201,7 +228,7 @@ def test_early_stopping_knows_that_less_is_better(data):
 
 def test_bad_bins():
     for bins in (0, -1, 2.5, 15.0, np.nan, "15", None, True):
-        match = rf"^Argument `bins` must be a .* Received: bins={bins!r}$"
+        match = rf"^Argument `bins` must be an integer ≥ 1. Received: bins={bins!r}$"
         with pytest.raises(ValueError, match=match):
             ExpectedCalibrationError(bins=bins)
 

@@ -35,9 +35,9 @@ def test_models_config(versions, tmp_path):
         ({}, "all", r"`models`.*Received: models={}"),
         (MODELS, "some", r"`versions`.*Received: versions='some'"),
         (MODELS, [], r"`versions`.*Received: versions=\[\]"),
-        (MODELS, ["1"], r"`versions`.*Received: versions=\['1'\]"),
-        (MODELS, [True], r"`versions`.*Received: versions=\[True\]"),
-        (MODELS, [-1], r"`versions`.*Received: versions=\[-1\]"),
+        (MODELS, ["1"], r"`versions\[0\]`.*Received: versions\[0\]='1'"),
+        (MODELS, [True], r"`versions\[0\]`.*Received: versions\[0\]=True"),
+        (MODELS, [-1], r"`versions\[0\]`.*Received: versions\[0\]=-1"),
     ],
 )
 def test_bad_config(models, versions, message, tmp_path):

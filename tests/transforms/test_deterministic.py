@@ -75,7 +75,7 @@ def test_bad_input():
         from_deterministic(model, layers=["a"])
     with pytest.raises(ValueError, match=r"Received: layers=\[\]"):
         from_deterministic(model, layers=[])
-    with pytest.raises(ValueError, match=r"must have means.*posterior='zero_mean'"):
+    with pytest.raises(ValueError, match=r"has means.*posterior='zero_mean'"):
         from_deterministic(model, "zero_mean")
     with pytest.raises(ValueError, match="needs `train_size`"):
         from_deterministic(model, prior="ard")

@@ -3,7 +3,7 @@
 A rule a layer or activation function: `moment_rule` registers more.
 """
 
-from keras_variance.transforms.moments import (
+from keras_variance.transforms.moments import (  # noqa: F401 (they register rules)
     activations,
     heads,
     linear,
@@ -19,12 +19,8 @@ from keras_variance.transforms.moments.rules import (
 
 __all__ = [
     "Moments",
-    "activations",
     "find_rule",
     "heads",
-    "linear",
-    "merging",
     "moment_rule",
-    "pooling",
     "supported",
 ]

@@ -6,9 +6,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import families
+from keras_variance import checks, families
 from keras_variance.likelihoods import Categorical
 from keras_variance.transforms.moments.rules import Moments, UnsupportedError
+
+__all__ = [
+    "MEMBERS",
+    "Head",
+    "MeanField",
+    "QuasiMonteCarlo",
+    "get",
+]
 
 # Of the largest variance, added to all: a Cholesky factor in single precision
 JITTER = 1e-5
@@ -46,12 +54,7 @@ class QuasiMonteCarlo(Head):
     """
 
     def __init__(self, points=64):
-        if not isinstance(points, int) or points < 4 or points % 4:
-            raise ValueError(
-                "Argument `points` must be an integer ≥ 4, a multiple of 4. "
-                f"Received: points={points}"
-            )
-        self.points = points
+        self.points = checks.integer("points", points, minimum=4, multiple=4)
 
     def __call__(self, operation, logits):
         _check_axis(operation, logits)

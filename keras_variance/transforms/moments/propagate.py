@@ -5,7 +5,7 @@ import inspect
 import keras
 from keras import tree
 
-from keras_variance import _keras, likelihoods
+from keras_variance import _keras, checks, likelihoods
 from keras_variance.transforms.moments import dependence, heads
 from keras_variance.transforms.moments.linear import noise
 from keras_variance.transforms.moments.rules import Moments, UnsupportedError, find_rule
@@ -82,7 +82,7 @@ def propagate_moments(
     Reference: Wang & Manning, Fast dropout training (ICML 2013); Variance Networks
     (https://arxiv.org/abs/1803.03764): test-time averaging.
     """
-    check_random(model, dropout)
+    check_random(model, checks.flag("dropout", dropout))
     likelihood = likelihoods.resolve(model, likelihood)
     result = MomentPropagation(model, likelihood, head, dropout, statistics)
     result.check()
@@ -106,8 +106,8 @@ class MomentPropagation(Interpreter):
         super().__init__(model, **kwargs)
         self.likelihood = likelihood
         self.head = heads.get(head)
-        self.dropout = dropout
-        self.statistics = statistics
+        self.dropout = checks.flag("dropout", dropout)
+        self.statistics = checks.flag("statistics", statistics)
 
     def call(self, inputs, training=None, mask=None):
         inputs = self.standardized(inputs, mask)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_variance import _keras
+from keras_variance import _keras, checks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,6 +91,9 @@ def moment_rule(*operations):
         *operations: Layer classes or activation functions. A subclass has the rule
             of its base, unless it overrides `call`.
 
+    Raises:
+        ValueError: If they are none of these, or the rule is no function.
+
     Example:
 
     >>> import keras
@@ -102,7 +105,12 @@ def moment_rule(*operations):
     ...     return Moments(2 * x.mean, 4 * x.variance)
     """
 
+    known = operations and all(map(callable, operations))
+    expected = "layer classes or activation functions"
+    checks.require(known, "operations", expected, operations)
+
     def register(rule):
+        checks.require(callable(rule), "rule", "a function of (operation, x)", rule)
         RULES.update(dict.fromkeys(operations, rule))
         return rule
 
@@ -113,8 +121,9 @@ def find_rule(operation):
     """The rule of a layer or an activation function.
 
     Raises:
-        UnsupportedError: If it has none.
+        UnsupportedError: If it has none. It is a ValueError.
     """
+    checks.require(callable(operation), "operation", "a layer or function", operation)
     if operation in RULES:
         return RULES[operation]
     kind = type(operation)
@@ -126,7 +135,8 @@ def find_rule(operation):
         f"'{name}' of class {kind.__module__}.{kind.__name__} has no rule for moments. "
         f"There are rules for {', '.join(supported())}. Use "
         "`keras_variance.mc_predict`, which takes any model, or write a rule: see "
-        f"`keras_variance.transforms.moments.moment_rule`. Received: {operation}"
+        "`keras_variance.transforms.moments.moment_rule`. "
+        f"Received: operation={operation}"
     )
 
 
