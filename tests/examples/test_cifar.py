@@ -6,6 +6,9 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+from examples import networks
 from examples.paper import (
     cifar_classification,
     cifar_phase_transition,
@@ -15,6 +18,14 @@ from examples.paper import (
 from tests.examples.test_paper import smoke
 
 
+@pytest.fixture
+def shallow(monkeypatch):
+    """The network with 7 of its 13 convolutions; `test_networks.py` has all of it."""
+    stock = tuple((filters, ()) for filters, _ in networks.VGG_GROUPS[:-1])
+    monkeypatch.setattr(networks, "VGG_GROUPS", (*stock, networks.VGG_GROUPS[-1]))
+
+
+@pytest.mark.usefixtures("shallow", "eagerly")
 def test_experiments(tmp_path, capsys):
     """Both with the variance network of the log-uniform prior."""
     results = smoke(cifar_classification, tmp_path)
@@ -52,17 +63,18 @@ def test_cifar100_page(tmp_path):
     assert "cifar_classification --dataset cifar100`" in page
 
 
+@pytest.mark.usefixtures("shallow", "eagerly")
 def test_cifar_train(tmp_path):
-    arguments = ["deterministic", "--smoke", "--epochs", "1", "--work", str(tmp_path)]
-    cifar_train.main(arguments)
-    (log,) = tmp_path.glob("*.csv")
+    arguments = ["variance", "--prior", "ard", "--smoke", "--epochs", "1"]
+    cifar_train.main([*arguments, "--work", str(tmp_path)])
+    (log,) = tmp_path.glob("cifar10-variance-layer_alpha-ard-*.csv")
     (row,) = training.read_log(log)
-    assert 0 <= float(row["val_accuracy"]) <= 1
+    assert 0 <= float(row["val_ensemble_accuracy"]) <= 1
 
 
 def test_cifar_train_survives_a_kill(tmp_path):
     """By SIGKILL, once its first epoch has been logged."""
-    command = [sys.executable, "-m", "examples.paper.cifar_train", "variance"]
+    command = [sys.executable, "-m", "examples.paper.cifar_train", "deterministic"]
     command += ["--smoke", "--epochs", "3", "--work", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while not list(tmp_path.glob("*.csv")):
@@ -71,4 +83,6 @@ def test_cifar_train_survives_a_kill(tmp_path):
         process.send_signal(signal.SIGKILL)
     cifar_train.main(command[3:])
     (log,) = tmp_path.glob("*.csv")
-    assert [row["epoch"] for row in training.read_log(log)] == ["0", "1", "2"]
+    rows = training.read_log(log)
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert all(0 <= float(row["val_accuracy"]) <= 1 for row in rows)

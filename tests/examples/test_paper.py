@@ -32,6 +32,8 @@ from examples.paper import (
     training_choices,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def smoke(module, folder):
     """Results of a smoke run, whose picture, if there is one, is no blank."""

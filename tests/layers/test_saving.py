@@ -1,8 +1,10 @@
 """Files, read in a fresh process."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -24,23 +26,47 @@ def randomize(model, rng):
         weight.assign(rng.normal(size=weight.shape))
 
 
-LOAD_EVERY = """
-import pathlib, sys
-import keras, numpy as np
+# In the order of the imports: TensorFlow, Keras, the package
+READ_EVERY = """
+import json, pathlib, sys
+import numpy as np, tensorflow as tf
+folder = pathlib.Path(sys.argv[1])
+for path in folder.glob("served-*"):
+    served = tf.saved_model.load(path)
+    x = tf.constant(np.load(folder / "x.npy"))
+    np.save(f"{path}.npy", [served.serve(x), served.serve(x)])
+assert "keras_variance" not in sys.modules
+
+import keras
+files = sorted(folder.glob("*.keras"))
+try:
+    keras.models.load_model(files[0])
+except TypeError as error:
+    message = str(error)
+before = {name.partition(".")[0] for name in sys.modules}
 import keras_variance
-for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
+imported = {name.partition(".")[0] for name in sys.modules} - before
+for path in files:
     model = keras.models.load_model(path)
-    expected = np.load(path.with_suffix(".npz"))
-    assert len(model.weights) == len(expected.files)
-    for weight, name in zip(model.weights, expected.files):
-        np.testing.assert_array_equal(weight, expected[name], err_msg=str(path))
-    model.predict(np.ones((2, *model.input_shape[1:])), verbose=0)
-    print(path.stem)
+    model(np.ones((2, *model.input_shape[1:])))
+    np.savez(path.with_suffix(".npz"), *map(np.asarray, model.weights))
+(folder / "report.json").write_text(json.dumps([message, list(imported)]))
 """
 
 
-def test_keras_file_keeps_every_weight(tmp_path, rng):
-    names = []
+class Read(NamedTuple):
+    """What a fresh process read."""
+
+    folder: Path
+    weights: dict  # of each model that was saved, by name
+    without_import: str  # the error
+    imported: list  # with the package, beside TensorFlow and Keras
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """Every file of this module, in one process: it takes seconds to start."""
+    rng, folder, weights = np.random.default_rng(0), tmp_path_factory.mktemp("read"), {}
     for name, case in CASES.items():
         for posterior in POSTERIORS:
             layer = case.layer(
@@ -48,13 +74,26 @@ def test_keras_file_keeps_every_weight(tmp_path, rng):
             )
             model = keras.Sequential([keras.Input(case.input_shape), layer])
             randomize(model, rng)
-            path = tmp_path / f"{name}-{posterior}.keras"
-            model.save(path)
-            np.savez(path.with_suffix(".npz"), *map(np.asarray, model.weights))
-            names.append(path.stem)
-    result = run(LOAD_EVERY, tmp_path)
+            model.save(folder / f"{name}-{posterior}.keras")
+            weights[f"{name}-{posterior}"] = [*map(np.array, model.weights)]
+    case = CASES["conv2d"]
+    np.save(folder / "x.npy", np.ones((5, *case.input_shape), "float32"))
+    for estimator in ESTIMATORS:
+        layer = case.layer(
+            **case.arguments, posterior="neuron_alpha", estimator=estimator
+        )
+        model = keras.Sequential([keras.Input(case.input_shape), layer])
+        model.export(folder / f"served-{estimator}", verbose=False)
+    result = run(READ_EVERY, folder)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == sorted(names)
+    return Read(folder, weights, *json.loads((folder / "report.json").read_text()))
+
+
+def test_keras_file_keeps_every_weight(read):
+    for name, weights in read.weights.items():
+        loaded = np.load(read.folder / f"{name}.npz").values()
+        for weight, expected in zip(loaded, weights, strict=True):
+            np.testing.assert_array_equal(weight, expected, err_msg=name)
 
 
 SHAPES = {"layer_alpha": (1, 1), "neuron_alpha": (1, 3), "weight_alpha": (4, 3)}
@@ -223,51 +262,17 @@ def test_weights_of_a_stock_layer(prior, tmp_path):
         other.load_own_variables(store)
 
 
-SERVE = """
-import sys
-import numpy as np, tensorflow as tf
-served = tf.saved_model.load(sys.argv[1])
-x = np.ones((5, *map(int, sys.argv[2:])), "float32")
-first, second = served.serve(x).numpy(), served.serve(x).numpy()
-assert first.shape[0] == 5 and np.all(np.isfinite(first))
-assert not np.any(first == second)
-assert "keras_variance" not in sys.modules
-"""
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_saved_model_samples_anew_each_call(estimator, tmp_path):
-    case = CASES["conv2d"]
-    layer = case.layer(**case.arguments, posterior="neuron_alpha", estimator=estimator)
-    model = keras.Sequential([keras.Input(case.input_shape), layer])
-    model.export(tmp_path / "served", verbose=False)
-    result = run(SERVE, tmp_path / "served", *case.input_shape)
-    assert result.returncode == 0, result.stderr
+def test_saved_model_samples_anew_each_call(estimator, read):
+    first, second = np.load(read.folder / f"served-{estimator}.npy")
+    assert len(first) == 5 and np.all(np.isfinite(first))
+    assert not np.any(first == second)
 
 
-LOAD_WITHOUT_IMPORT = """
-import sys
-import keras
-keras.models.load_model(sys.argv[1])
-"""
+def test_loading_without_the_package_says_what_is_missing(read):
+    assert "Could not locate class 'Variance" in read.without_import
 
 
-def test_loading_without_the_package_says_what_is_missing(tmp_path):
-    model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(3)])
-    model.save(tmp_path / "m.keras")
-    result = run(LOAD_WITHOUT_IMPORT, tmp_path / "m.keras")
-    assert "TypeError: Could not locate class 'VarianceDense'" in result.stderr
-
-
-IMPORT = """
-import sys
-import keras, tensorflow
-before = {name.partition(".")[0] for name in sys.modules}
-import keras_variance
-print({name.partition(".")[0] for name in sys.modules} - before)
-"""
-
-
-def test_import_is_light():
+def test_import_is_light(read):
     """Keras, TensorFlow and what they import; TFP and matplotlib load lazily."""
-    assert run(IMPORT).stdout.strip() == "{'keras_variance'}"
+    assert read.imported == ["keras_variance"]

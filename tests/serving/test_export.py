@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -55,18 +56,6 @@ def data(model, rng, rows=3):
     }
 
 
-def in_fresh_process(folder, x, tmp_path):
-    """The answers of all endpoints: {endpoint: [outputs of two calls]}."""
-    np.savez(tmp_path / "x.npz", **x)
-    arguments = [folder, tmp_path / "x.npz", tmp_path / "y.npz"]
-    run(sys.executable, HERE / "query.py", *arguments)
-    answers = {}
-    for key, value in np.load(tmp_path / "y.npz").items():
-        endpoint, call, name = key.split("/")
-        answers.setdefault(endpoint, [{}, {}])[int(call)][name] = value
-    return answers
-
-
 def run(*command):
     command = list(map(str, command))
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -78,14 +67,52 @@ def equal(a, b):
     return all(np.array_equal(a[name], b[name]) for name in a)
 
 
+# What is exported for the processes without Keras: a model, and arguments of `export`
+EXPORTS = {
+    "sequential": (sequential, {"samples": 2000}),
+    "multiple": (multiple, {"samples": 2000}),
+    "fresh": (sequential, {"samples": SAMPLES}),
+    "frozen": (sequential, {"samples": SAMPLES, "frozen": True}),
+    "seeded": (sequential, {"samples": SAMPLES, "frozen": True, "seed": 1}),
+}
+
+
+class Exported(NamedTuple):
+    model: keras.Model
+    x: dict
+    answers: list  # of each process: {endpoint: [outputs of two calls]}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """All of `EXPORTS`, asked in two fresh processes, which take seconds to start."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    folder, result = tmp_path_factory.mktemp("exported"), {}
+    for name, (new, arguments) in EXPORTS.items():
+        model = new()
+        x = data(model, rng)
+        result[name] = Exported(model, x, [])
+        version = kv.export(model, folder / name / "model", **arguments)
+        assert version == folder / name / "model" / "1"
+        np.savez(folder / name / "x.npz", **x)
+    for process in range(2):
+        outputs = folder / f"{process}.npz"
+        paths = (folder / name for name in EXPORTS)
+        run(sys.executable, HERE / "query.py", outputs, *paths)
+        for each in result.values():
+            each.answers.append({})
+        for key, value in np.load(outputs).items():
+            name, endpoint, call, output = key.split("/")
+            answers = result[name].answers[process]
+            answers.setdefault(endpoint, [{}, {}])[int(call)][output] = value
+    return result
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_endpoints_equal_the_predictions(name, rng, tmp_path):
+def test_endpoints_equal_the_predictions(name, exported):
     """Moments exactly; samples in distribution, and statistics as of the samples."""
-    model = MODELS[name]()
-    x = data(model, rng)
-    folder = kv.export(model, tmp_path / "m", samples=2000)
-    assert folder == tmp_path / "m" / "1"
-    answers = in_fresh_process(folder, x, tmp_path)
+    model, x, (answers, _) = exported[name]
     samples = answers["samples"][0]
     x = x if name == "multiple" else x["x"]
     sampled = kv.mc_predict(model, x, 2000, return_samples=True, verbose=0)
@@ -113,15 +140,12 @@ def test_endpoints_equal_the_predictions(name, rng, tmp_path):
     assert keys <= set(answers["serving_default"][0])
 
 
-def test_statistics_are_those_of_the_samples(rng, tmp_path):
+def test_statistics_are_those_of_the_samples(exported):
     """Frozen: both endpoints see the same samples."""
-    model = sequential()
-    x = data(model, rng)
-    folder = kv.export(model, tmp_path, SAMPLES, frozen=True, seed=1)
-    answers = in_fresh_process(folder, x, tmp_path)
+    model, x, (answers, _) = exported["seeded"]
     samples = answers["samples"][0]["samples"]
     members = [
-        kv.transforms.draw(model, kv.random.derive(1, k)).predict(x["x"], verbose=0)
+        kv.transforms.draw(model, kv.random.derive(1, k))(x["x"])
         for k in range(SAMPLES)
     ]
     np.testing.assert_allclose(samples, np.stack(members, axis=1), atol=1e-6)
@@ -136,12 +160,8 @@ def test_statistics_are_those_of_the_samples(rng, tmp_path):
     np.testing.assert_allclose(information, entropy - expected, atol=1e-5)
 
 
-def test_noise_across_processes(rng, tmp_path):
-    model = sequential()
-    x = data(model, rng)
-    fresh = kv.export(model, tmp_path / "m", SAMPLES)
-    frozen = kv.export(model, tmp_path / "m", SAMPLES, frozen=True)
-    first, second = (in_fresh_process(fresh, x, tmp_path) for _ in range(2))
+def test_noise_across_processes(exported):
+    first, second = exported["fresh"].answers
     calls = [*first["serving_default"], *second["serving_default"]]
     for i in range(4):
         for j in range(i):
@@ -149,7 +169,7 @@ def test_noise_across_processes(rng, tmp_path):
     for endpoint in ("serving_seeded", "moments"):
         calls = [*first[endpoint], *second[endpoint]]
         assert all(equal(calls[0], each) for each in calls)
-    same = [in_fresh_process(frozen, x, tmp_path) for _ in range(2)]
+    same = exported["frozen"].answers
     calls = [call for each in same for call in each["serving_default"]]
     assert all(equal(calls[0], each) for each in calls)
 

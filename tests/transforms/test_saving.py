@@ -26,25 +26,25 @@ TRANSFORMS = {
 }
 DETERMINISTIC = ("propagate_mean", "propagate_moments", "draw")
 
+# First TensorFlow alone, then Keras and the package
 PREDICT_EVERY = """
 import pathlib, sys
 import numpy as np, tensorflow as tf
-how = sys.argv[2]
-if how == "reload":
-    import keras
-    import keras_variance
-for path in pathlib.Path(sys.argv[1]).iterdir():
-    file = np.load(path / "x.npz")
-    x = {name: file[name] for name in file.files}
-    x = x if len(x) > 1 else x["x"]
-    if how == "reload":
-        model = keras.models.load_model(path / "m.keras", safe_mode=True)
-        outputs = keras.tree.flatten(model.predict(x, verbose=0))
-    else:
-        served = tf.saved_model.load(path / "served")
-        outputs = tf.nest.flatten(served.serve(x))
-    np.savez(path / f"{how}.npz", *outputs)
-assert how == "reload" or "keras_variance" not in sys.modules
+def predict_every(how, predict):
+    for path in pathlib.Path(sys.argv[1]).iterdir():
+        x = dict(np.load(path / "x.npz"))
+        outputs = predict(path, x if len(x) > 1 else x["x"])
+        np.savez(path / f"{how}.npz", *tf.nest.flatten(outputs))
+def serve(path, x):
+    served = tf.saved_model.load(path / "served")  # owns the variables
+    return served.serve(x)
+predict_every("serve", serve)
+assert "keras_variance" not in sys.modules
+import keras
+import keras_variance
+def reload(path, x):
+    return keras.models.load_model(path / "m.keras", safe_mode=True)(x)
+predict_every("reload", reload)
 """
 
 
@@ -60,11 +60,11 @@ def test_round_trips_in_a_fresh_process(tmp_path, rng):
             np.savez(path / "x.npz", **(x if isinstance(x, dict) else {"x": x}))
             result.save(path / "m.keras")
             result.export(path / "served", verbose=False)
-            expected[path] = keras.tree.flatten(result.predict(x, verbose=0))
-    for how in ("reload", "serve"):
-        process = run(PREDICT_EVERY, tmp_path, how)
-        assert process.returncode == 0, process.stderr
-        for path, arrays in expected.items():
+            expected[path] = keras.tree.flatten(result(x))
+    process = run(PREDICT_EVERY, tmp_path)
+    assert process.returncode == 0, process.stderr
+    for path, arrays in expected.items():
+        for how in ("reload", "serve"):
             outputs = list(np.load(path / f"{how}.npz").values())
             assert [y.shape for y in outputs] == [y.shape for y in arrays]
             if path.name.endswith(DETERMINISTIC):
