@@ -6,7 +6,6 @@ import keras
 from keras import ops, tree
 
 from keras_variance import checks, likelihoods
-from keras_variance.inference.data import check_inputs
 from keras_variance.random import derive, seeded_scope
 from keras_variance.serving import server
 from keras_variance.serving.interface import Interface
@@ -97,7 +96,6 @@ def export(
     frozen, seed = checks.flag("frozen", frozen), checks.seed(seed)
     interface = Interface(model, input_signature)
     if warmup is not None:
-        check_inputs(model, warmup, "warmup")
         warmup = interface.rows("warmup", warmup)
         server.protos()
     likelihood = likelihoods.resolve(model, likelihood)

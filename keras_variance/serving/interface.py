@@ -59,6 +59,7 @@ class Interface:
         arrays = [np.asarray(each) for each in self._in_order(x)]
         fits = len(arrays) == len(self.specs) and all(
             spec.shape.is_compatible_with(array.shape)
+            and (array.dtype.kind in "biuf" or spec.dtype.name == "string")
             for spec, array in zip(self.specs, arrays, strict=False)
         )
         counts = {len(array) for array in arrays} if fits else set()
