@@ -231,12 +231,13 @@ def _kept(layer: VarianceLayer, sparsity, threshold, by, granularity):
     """The mask of the weights to keep."""
     value, sign = CRITERIA[by]
     shape = tuple(layer.kernel.shape)
-    if np.isnan(value(layer)).any():
+    values = value(layer)
+    if np.isnan(values).any():
         raise ValueError(
             f"Layer '{layer.name}' has weights that are NaN: whether they matter is "
             f"not known. Received: by={by!r}, layer={layer}"
         )
-    values = sign * np.broadcast_to(value(layer), shape)
+    values = sign * np.broadcast_to(values, shape)
     if granularity == "unit":
         axes = [axis % len(shape) for axis in layer.unit_axes]
         others = tuple(axis for axis in range(len(shape)) if axis not in axes)

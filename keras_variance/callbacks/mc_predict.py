@@ -12,11 +12,11 @@ from keras_variance.inference.data import (
     resolve_labelled,
 )
 from keras_variance.layers import find_variance_layers
-from keras_variance.likelihoods import for_outputs
 from keras_variance.metrics import BrierScore, ExpectedCalibrationError
 from keras_variance.random import Stream
 from keras_variance.transforms.ensemble import Ensemble
 from keras_variance.transforms.means import mean_outputs, run, zero_mean_outputs
+from keras_variance.transforms.outputs import for_outputs
 from keras_variance.transforms.walk import check_visible, functional
 
 PREDICTORS = ("sample", "mean", "ensemble", "zero_mean")

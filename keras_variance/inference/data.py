@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_variance import _keras, checks, likelihoods
+from keras_variance import _keras, checks
+from keras_variance.transforms.outputs import for_outputs, resolve
 
 
 def are_arrays(x):
@@ -29,7 +30,7 @@ def check_data(model, x, y, likelihood) -> int:
     """The number of examples; ValueError if `x` and `y` do not fit a model.
 
     Args:
-        likelihood: Of each output, as `likelihoods.resolve` returned it.
+        likelihood: Of each output, as `transforms.outputs.resolve` returned it.
     """
     check_inputs(model, x)
     examples = check_examples(x, y)
@@ -107,8 +108,8 @@ def _fits(spec, array):
 
 
 def resolve_labelled(model, likelihood):
-    """As `likelihoods.resolve`; ValueError if no output has a likelihood."""
-    resolved = likelihoods.resolve(model, likelihood)
+    """As `transforms.outputs.resolve`; ValueError if no output has a likelihood."""
+    resolved = resolve(model, likelihood)
     if all(each is None for each in tree.flatten(resolved)):
         raise ValueError(
             "Argument `likelihood` must say what the model's outputs mean: compile it "
@@ -123,7 +124,7 @@ def labelled(likelihood, y, predictions):
     """Outputs that have a likelihood, with their labels.
 
     Args:
-        likelihood: Of each output, as `likelihoods.resolve` returned it.
+        likelihood: Of each output, as `transforms.outputs.resolve` returned it.
         y: Labels, in the structure of the outputs; one that has no likelihood needs
             none.
         predictions: A flat list of predictions, one for each output.
@@ -131,7 +132,7 @@ def labelled(likelihood, y, predictions):
     Returns:
         A list of (output's number, likelihood, labels, prediction).
     """
-    likelihood = likelihoods.for_outputs(likelihood, predictions)
+    likelihood = for_outputs(likelihood, predictions)
     y = [y] if len(predictions) == 1 and not isinstance(y, dict) else tree.flatten(y)
     known = [each is not None for each in likelihood]
     if len(y) == sum(known):

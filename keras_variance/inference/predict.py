@@ -8,11 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import _keras, checks, likelihoods
+from keras_variance import _keras, checks
 from keras_variance.inference.data import are_arrays, check_inputs
 from keras_variance.random import seeded
 from keras_variance.transforms.moments import heads
 from keras_variance.transforms.moments.propagate import propagate_moments
+from keras_variance.transforms.outputs import for_outputs, resolve
 from keras_variance.transforms.predictive import (
     CHUNK,
     flat_statistics,
@@ -96,7 +97,7 @@ def mc_predict(
     Preference Learning (https://arxiv.org/abs/1112.5745), equation 2 (mutual
     information).
     """
-    likelihood = likelihoods.resolve(model, likelihood)
+    likelihood = resolve(model, likelihood)
     seed = checks.seed(seed)
     options = {
         "samples": samples,
@@ -152,7 +153,7 @@ def moment_predict(
     >>> p.mean.shape, p.mutual_information.shape
     ((2, 3), (2,))
     """
-    likelihood = likelihoods.resolve(model, likelihood)
+    likelihood = resolve(model, likelihood)
     options = {
         "likelihood": likelihood,
         "head": heads.get(head),
@@ -198,7 +199,7 @@ def predictions_of(statistics, likelihood):
             stacklevel=3,
         )
     count = len(flat)
-    each = iter(likelihoods.for_outputs(likelihood, [None] * count))
+    each = iter(for_outputs(likelihood, [None] * count))
 
     def visit(value):
         if is_statistics(value):

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 from keras import ops, tree
 
-from keras_variance import checks, likelihoods
+from keras_variance import checks
 from keras_variance.random import derive, seeded_scope
 from keras_variance.serving import server
 from keras_variance.serving.interface import Interface
@@ -15,6 +15,7 @@ from keras_variance.transforms.draw import draw_layers
 from keras_variance.transforms.moments import heads
 from keras_variance.transforms.moments.propagate import propagate_moments
 from keras_variance.transforms.moments.rules import UnsupportedError
+from keras_variance.transforms.outputs import resolve
 from keras_variance.transforms.predictive import Predictive, of_samples
 from keras_variance.transforms.walk import is_functional
 
@@ -98,7 +99,7 @@ def export(
     if warmup is not None:
         warmup = interface.rows("warmup", warmup)
         server.protos()
-    likelihood = likelihoods.resolve(model, likelihood)
+    likelihood = resolve(model, likelihood)
     options = {"likelihood": likelihood, "chunk_size": samples, "return_samples": True}
     noisy = Predictive(model, samples, **options)
     interface.learn(noisy(interface.example()), likelihood)

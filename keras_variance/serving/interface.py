@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops, tree
 
-from keras_variance import likelihoods
+from keras_variance.transforms.outputs import for_outputs
 from keras_variance.transforms.predictive import flat_statistics
 from keras_variance.transforms.walk import functional, is_functional
 
@@ -101,7 +101,7 @@ class Interface:
         count = len(flat_statistics(outputs))
         names = self.names or [f"output_{k}" for k in range(count)]
         self.prefixes = [f"{name}_" for name in names] if count > 1 else [""]
-        self.likelihoods = likelihoods.for_outputs(likelihood, [None] * count)
+        self.likelihoods = for_outputs(likelihood, [None] * count)
 
     def statistics(self, outputs):
         """Named statistics, from those of each output of the model."""

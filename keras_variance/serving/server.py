@@ -75,7 +75,7 @@ def write_models_config(path, models: dict, versions="latest"):
     Args:
         path: The file, which is replaced as a whole or, if that fails, not at all.
         models: {name: folder of versions}, folders as the server sees them.
-        versions: `"latest"`, `"all"`, or a list of integers ≥ 0: which to serve.
+        versions: `"latest"`, `"all"`, or a list of integers ≥ 1: which to serve.
 
     Raises:
         ValueError: If there is no model, `versions` is none of these, or `path` is not
@@ -129,7 +129,7 @@ def _policy(versions):
     if isinstance(versions, str) and versions in POLICIES:
         return POLICIES[versions]
     several = isinstance(versions, list | tuple) and versions
-    expected = "'latest', 'all' or a list of integers"
+    expected = "'latest', 'all' or a list of integers ≥ 1"
     checks.require(several, "versions", expected, versions)
     numbers = [
         checks.integer(f"versions[{k}]", each, minimum=1)

@@ -7,7 +7,8 @@ import keras
 from keras_variance import _keras, checks
 from keras_variance.layers import VarianceLayer, find_variance_layers
 from keras_variance.random import SeedGenerator, Stream
-from keras_variance.transforms.walk import assign, check_visible, rebuild
+from keras_variance.transforms.rebuild import assign, rebuild
+from keras_variance.transforms.walk import check_visible
 
 # What `VarianceLayer` adds to the configuration of a stock layer.
 ADDED = [

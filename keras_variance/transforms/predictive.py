@@ -3,7 +3,7 @@
 import keras
 from keras import ops, tree
 
-from keras_variance import checks, likelihoods
+from keras_variance import checks
 from keras_variance.transforms.ensemble import Ensemble
 from keras_variance.transforms.moments.propagate import (
     expected_entropy,
@@ -11,6 +11,7 @@ from keras_variance.transforms.moments.propagate import (
     statistics_spec,
 )
 from keras_variance.transforms.moments.rules import Moments
+from keras_variance.transforms.outputs import for_outputs, resolve
 
 # Samples that are in memory at the same time
 CHUNK = 20
@@ -69,7 +70,7 @@ def predictive(
     >>> sorted(statistics), tuple(statistics["mean"].shape)
     (['expected_entropy', 'mean', 'variance'], (2, 3))
     """
-    likelihood = likelihoods.resolve(model, likelihood)
+    likelihood = resolve(model, likelihood)
     return Predictive(
         model,
         samples,
@@ -103,7 +104,7 @@ class Predictive(Ensemble):
 
     def call(self, inputs, training=None, mask=None):
         draws = self.draws(inputs, training, mask, self.chunk_size)
-        each = likelihoods.for_outputs(self.likelihood, draws.program.outputs)
+        each = for_outputs(self.likelihood, draws.program.outputs)
 
         def records(chunk):
             pairs = zip(chunk, each, strict=True)
@@ -121,7 +122,7 @@ class Predictive(Ensemble):
 
     def compute_output_spec(self, inputs, training=None, mask=None):
         specs = self.model.compute_output_spec(inputs)
-        each = likelihoods.for_outputs(self.likelihood, specs)
+        each = for_outputs(self.likelihood, specs)
         samples = self.samples if self.return_samples else None
         flat = [
             statistics_spec(spec, likelihood, samples)
@@ -151,7 +152,7 @@ def _float(x):
 def of_samples(outputs, likelihood):
     """What a predictive model with `return_samples` returns, of samples that are
     there: outputs (batch, samples, …)."""
-    each = likelihoods.for_outputs(likelihood, outputs)
+    each = for_outputs(likelihood, outputs)
     records = [
         _record(Moments(x), likelihood)
         for x, likelihood in zip(tree.flatten(outputs), each, strict=True)

@@ -14,7 +14,8 @@ from keras_variance.layers import (
     layer_paths,
 )
 from keras_variance.random import derive
-from keras_variance.transforms.walk import assign, functional, operations, rebuild
+from keras_variance.transforms.rebuild import assign, rebuild
+from keras_variance.transforms.walk import functional, operations
 
 # log α where the posterior is given by name: predictions stay close to the source's.
 INITIAL_LOG_ALPHA = -10.0

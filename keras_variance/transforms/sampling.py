@@ -17,7 +17,7 @@ from keras_variance.transforms.sources import DROPOUTS
 from keras_variance.transforms.walk import Known, finish_call
 
 # Numbers in the largest activation of the samples that are drawn at the same time, on
-# a CPU: what stays in its cache is not read from memory by each layer again.
+# a CPU: few enough to stay in its cache, so many that a turn of the loop costs little.
 CACHE = 2**20
 
 

@@ -32,7 +32,7 @@ def walk(model, inputs, call, **context):
             take them, such as `training`.
     """
     model = functional(model)
-    values = dict(zip(map(id, model.inputs), _flat(model, inputs), strict=True))
+    values = dict(zip(map(id, model.inputs), flat(model, inputs), strict=True))
     for node in _keras.nodes(model):
         args, kwargs = node.arguments.fill_in(values)
         kwargs = {**kwargs, **_keras.accepted(node.operation, context)}
@@ -46,7 +46,7 @@ def walk(model, inputs, call, **context):
 
 def _walk_nested(model, call, inputs, training=None, mask=None, **context):
     graph = functional(model)
-    inputs = _flat(graph, inputs)
+    inputs = flat(graph, inputs)
     if any(each is not None for each in tree.flatten(mask)):
         masks = zip(inputs, tree.flatten(mask), graph.inputs, strict=True)
         inputs = [
@@ -65,7 +65,7 @@ class Attach(NamedTuple):
     operation: Callable = _keras.set_mask
 
 
-def _flat(model, inputs):
+def flat(model, inputs):
     """Inputs in the order of the model's: a dict may stand for a list, by names."""
     if isinstance(inputs, dict) and not isinstance(model.input, dict):
         return [inputs[x.name] for x in model.inputs]
@@ -220,55 +220,6 @@ def finish_call(layer, inputs, outputs):
     return outputs
 
 
-def rebuild(model, make):
-    """A model with `make(layer)` in the place of each layer of another.
-
-    Nesting, names and the kind of models are kept, and shared layers shared.
-
-    Args:
-        model: A built Sequential or Functional model.
-        make: Function of a layer that is no such model, called once for each.
-    """
-    made = {}
-
-    def remake(layer, inputs=None):
-        if id(layer) not in made:
-            nested = is_functional(layer)
-            made[id(layer)] = build(layer, inputs) if nested else make(layer)
-        return made[id(layer)]
-
-    def build(model, like=None):
-        graph = functional(model)
-        like = graph.inputs if like is None else _flat(graph, like)
-        inputs = [new_input(*each) for each in zip(graph.inputs, like, strict=True)]
-        values = dict(zip(map(id, graph.inputs), inputs, strict=True))
-        inputs = tree.pack_sequence_as(graph.input, inputs)
-        if isinstance(model, keras.Sequential):
-            layers, x = [], inputs
-            for layer in model.layers:
-                layers.append(remake(layer, x))
-                x = layers[-1].compute_output_spec(x)
-            return keras.Sequential([inputs, *layers], name=model.name)
-        for node in _keras.nodes(model):
-            args, kwargs = node.arguments.fill_in(values)
-            operation = node.operation
-            if isinstance(operation, keras.Layer):
-                operation = remake(operation, *args[:1])
-            outputs = tree.flatten(operation(*args, **kwargs))
-            values.update(zip(map(id, node.outputs), outputs, strict=True))
-        outputs = [values[id(x)] for x in model.outputs]
-        outputs = tree.pack_sequence_as(model.output, outputs)
-        return keras.Model(inputs, outputs, name=model.name)
-
-    return build(model)
-
-
-def assign(variable, value):
-    """Set a variable to a copy of a value: on JAX two variables may share a buffer,
-    which training either of them deletes."""
-    variable.assign(ops.copy(ops.convert_to_tensor(value)))
-
-
 class Interpreter(keras.Model):
     """A model that is walked with another kind of value: the base of the transforms.
 
@@ -303,7 +254,7 @@ class Interpreter(keras.Model):
         if not is_functional(self.model):
             return inputs
         graph = functional(self.model)
-        inputs = tree.pack_sequence_as(graph.input, _flat(graph, inputs))
+        inputs = tree.pack_sequence_as(graph.input, flat(graph, inputs))
         inputs = _keras.standardized(graph, inputs)
         for x, each in zip(inputs, tree.flatten(mask), strict=False):
             _keras.set_mask(x, each)

@@ -5,10 +5,11 @@ import inspect
 import keras
 from keras import tree
 
-from keras_variance import _keras, checks, likelihoods
+from keras_variance import _keras, checks
 from keras_variance.transforms.moments import dependence, heads
 from keras_variance.transforms.moments.linear import noise
 from keras_variance.transforms.moments.rules import Moments, UnsupportedError, find_rule
+from keras_variance.transforms.outputs import for_outputs, resolve
 from keras_variance.transforms.sources import DROPOUTS, check_random, is_source
 from keras_variance.transforms.walk import (
     Interpreter,
@@ -83,7 +84,7 @@ def propagate_moments(
     (https://arxiv.org/abs/1803.03764): test-time averaging.
     """
     check_random(model, checks.flag("dropout", dropout))
-    likelihood = likelihoods.resolve(model, likelihood)
+    likelihood = resolve(model, likelihood)
     result = MomentPropagation(model, likelihood, head, dropout, statistics)
     result.check()
     return result.as_model()
@@ -118,7 +119,7 @@ class MomentPropagation(Interpreter):
             return propagate(step.operation, args, kwargs, self.head, step.is_source)
 
         outputs = map(_moments, program.run(call))
-        each = likelihoods.for_outputs(self.likelihood, program.outputs)
+        each = for_outputs(self.likelihood, program.outputs)
         outputs = [
             self._finish(x, likelihood)
             for x, likelihood in zip(outputs, each, strict=True)
@@ -137,7 +138,7 @@ class MomentPropagation(Interpreter):
 
     def compute_output_spec(self, inputs, training=None, mask=None):
         specs = self.model.compute_output_spec(inputs)
-        each = likelihoods.for_outputs(self.likelihood, specs)
+        each = for_outputs(self.likelihood, specs)
         flat = [
             statistics_spec(spec, likelihood) if self.statistics else _float(spec)
             for spec, likelihood in zip(tree.flatten(specs), each, strict=True)

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from keras import tree
 
+from keras_variance.transforms.rebuild import rebuild
 from keras_variance.transforms.shrink.steps import Linear, Signal, make_step
-from keras_variance.transforms.walk import functional, rebuild, walk
+from keras_variance.transforms.walk import functional, walk
 
 
 def shrink(model):
