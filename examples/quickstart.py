@@ -107,7 +107,7 @@ def moments_accuracy(model, test_data):
     x, y = test_data
     options = {"likelihood": "categorical", "batch_size": BATCH_SIZE, "verbose": 0}
     prediction = kv.moment_predict(model, x, **options)
-    return np.mean(prediction.mean.argmax(axis=-1) == y)
+    return kv.likelihoods.Categorical().accuracy(y, prediction.mean)
 
 
 def activation_stddev(model, x):
@@ -154,6 +154,7 @@ def main(arguments=None):
         parser.error("--data-dir is for other data sets: digits are in scikit-learn")
     epochs, batch_size = (30, 50) if digits else (10, 200)
     epochs = args.epochs or epochs
+    keras.utils.set_random_seed(args.seed)
     try:
         layer = kv.VarianceDense(
             500,
@@ -167,7 +168,6 @@ def main(arguments=None):
     except (ValueError, OSError) as error:
         parser.error(str(error))
 
-    keras.utils.set_random_seed(args.seed)
     model = build_model(data[0].shape[1:], layer)
     rows = train(model, data, test_data, epochs, batch_size)
     if args.prune is not None:

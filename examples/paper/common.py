@@ -192,11 +192,15 @@ def mean_accuracy(rows, column):
     return float(np.mean([row[column]["accuracy"] for row in rows]))
 
 
+# Of labels and class scores: the share of largest ones, NaN if a score is
+accuracy = kv.likelihoods.Categorical().accuracy
+
+
 def quality(probabilities, labels):
     """Accuracy in percent, negative log-likelihood in nats per example, and ECE."""
     likelihood = probabilities[np.arange(len(labels)), labels]
     return {
-        "accuracy": 100 * float(np.mean(probabilities.argmax(axis=-1) == labels)),
+        "accuracy": 100 * accuracy(labels, probabilities),
         "nll": -float(np.mean(np.log(np.maximum(likelihood, 1e-30)))),
         "ece": float(kv.metrics.ExpectedCalibrationError()(labels, probabilities)),
     }

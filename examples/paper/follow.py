@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 import keras_variance as kv
+from examples.paper import common
 
 SAMPLES = 20
 PREDICTORS = {
@@ -50,7 +51,7 @@ class Follow(keras.callbacks.Callback):
         predictions = self.predictors.predict(features, self.batch_size, verbose=0)
         for name, p in predictions.items():
             likelihood = p[np.arange(len(p)), self.y]
-            logs[f"val_{name}_accuracy"] = np.mean(p.argmax(axis=-1) == self.y)
+            logs[f"val_{name}_accuracy"] = common.accuracy(self.y, p)
             logs[f"val_{name}_nll"] = -np.mean(np.log(np.maximum(likelihood, 1e-30)))
         logs |= log_alphas(self.model)
 

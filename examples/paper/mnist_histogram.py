@@ -40,10 +40,9 @@ def evaluate(model, x, y, averaged, averages):
             samples = min(CHUNK, averaged - start)
             seed = kv.random.derive(0, index, start)
             each = predictions(model, x, samples, seed)
-            right = each.argmax(axis=-1) == y[:, None]
-            single += (100 * right.mean(axis=0)).tolist()
+            single += [100 * common.accuracy(y, each[:, k]) for k in range(samples)]
             mean += each.sum(axis=1)
-        average.append(100 * float(np.mean(mean.argmax(axis=-1) == y)))
+        average.append(100 * common.accuracy(y, mean))
         print(f"average {index}: {average[-1]:.2f} %", flush=True)
     return {"single": single, "average": average}
 

@@ -37,7 +37,7 @@ def with_batch_statistics(model, x, y, **config):
     size = common.BATCH_SIZE
     batches = np.split(x, range(size, len(x), size))
     logits = [keras.ops.convert_to_numpy(model(b, training=True)) for b in batches]
-    return 100 * float(np.mean(np.concatenate(logits).argmax(axis=-1) == y))
+    return 100 * common.accuracy(y, np.concatenate(logits))
 
 
 def accuracies(model, x, y, **config):

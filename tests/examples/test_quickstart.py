@@ -1,3 +1,5 @@
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -32,6 +34,18 @@ def test_digits(tmp_path, monkeypatch, capsys):
     output = tmp_path / "quickstart_output"
     assert (output / "model.keras").exists()
     assert (output / "activations.png").stat().st_size > 10_000
+
+
+def test_a_seed_repeats_the_noise(tmp_path):
+    """Whatever has been drawn before."""
+    kernels = []
+    for before in (1, 2):
+        random.seed(before)
+        quickstart.main(["--epochs", "1", "--output", str(tmp_path)])
+        model = keras.models.load_model(tmp_path / "model.keras")
+        kernels.append(model.get_layer("variance_dense").kernel)
+        keras.backend.clear_session(free_memory=False)
+    np.testing.assert_allclose(*kernels, atol=1e-4)
 
 
 @pytest.mark.parametrize(
