@@ -40,6 +40,15 @@ def add_arguments(parser):
         default=WIDTH,
         help="factor of the numbers of filters; default: %(default)s",
     )
+    parser.add_argument(
+        "--batch-size", type=int, default=BATCH_SIZE, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "mixed_bfloat16"),
+        default="float32",
+        help="of training; default: %(default)s",
+    )
 
 
 def load(args):
@@ -66,7 +75,7 @@ def recipe(network, data, args, seed, prior="log_uniform", posterior="layer_alph
     Args:
         network: One of `NETWORKS`.
         data: `(x, y)` of training.
-        args: Of the command line: `dataset`, `width`, `epochs`, `smoke`.
+        args: Of the command line: see `add_arguments`.
         seed: Integer.
         prior: Of the variance network.
         posterior: Of the variance network.
@@ -96,7 +105,8 @@ def recipe(network, data, args, seed, prior="log_uniform", posterior="layer_alph
         data=described(data),
         epochs=args.epochs or (SMOKE_EPOCHS if args.smoke else EPOCHS),
         seed=seed,
-        batch_size=BATCH_SIZE,
+        batch_size=args.batch_size,
+        precision=args.precision,
         optimizer=partial(keras.optimizers.Adam, beta_2=TRAINING[network]["beta_2"]),
         rate=TRAINING[network]["rate"],
         augment=datasets.flip_and_shift,
@@ -136,5 +146,6 @@ def main(name, description, run, table, seeds, arguments=None):
         data="noise (smoke run)" if args.smoke else titles[args.dataset],
         dataset=args.dataset,
         width=SMOKE_WIDTH if args.smoke else args.width,
-        batch_size=BATCH_SIZE,
+        batch_size=args.batch_size,
+        precision=args.precision,
     )

@@ -172,12 +172,16 @@ def predicted(model, x):
     return np.asarray(keras.ops.softmax(model.predict(x, 500, verbose=0)))
 
 
-def by_means(model, x):
-    """Class probabilities with every weight at its mean."""
+def means_of(model):
+    """The model with every weight at its mean."""
     with warnings.catch_warnings():  # a mean that is zero is to be shown here
         warnings.simplefilter("ignore", UserWarning)
-        mean = kv.transforms.propagate_mean(model)
-    return predicted(mean, x)
+        return kv.transforms.propagate_mean(model)
+
+
+def by_means(model, x):
+    """Class probabilities with every weight at its mean."""
+    return predicted(means_of(model), x)
 
 
 def cell(value, paper=None):

@@ -17,21 +17,26 @@ class Dropping(keras.Model):
         return keras.ops.softmax(inputs)
 
 
-def dropout_samples(model, x, samples, batch_size=500):
-    """Class probabilities, averaged over draws of what is dropped.
-
-    Args:
-        model: A built `Sequential` model of logits, with `Dropout` layers.
-        x: Array, (examples, …).
-        samples: Integer ≥ 1.
+def sampler(model):
+    """Monte Carlo dropout of a built `Sequential` model of logits with `Dropout`.
 
     Returns:
-        Array, (examples, classes).
+        A function of images, (examples, …), the number of samples, at least 1, and
+        the batch size, that returns class probabilities averaged over draws of what
+        is dropped: (examples, classes). The layers before the first `Dropout` run once.
     """
     drop = [isinstance(each, keras.layers.Dropout) for each in model.layers]
     first = drop.index(True)
-    features = keras.Sequential([keras.Input(x.shape[1:]), *model.layers[:first]])
-    hidden = features.predict(x, batch_size, verbose=0)
+    features = keras.Sequential(
+        [keras.Input(model.input_shape[1:]), *model.layers[:first]]
+    )
     dropping = Dropping(model.layers[first:])
-    draws = (dropping.predict(hidden, batch_size, verbose=0) for _ in range(samples))
-    return sum(draws) / samples
+
+    def sampled(x, samples, batch_size=500):
+        hidden = features.predict(x, batch_size, verbose=0)
+        draws = (
+            dropping.predict(hidden, batch_size, verbose=0) for _ in range(samples)
+        )
+        return sum(draws) / samples
+
+    return sampled

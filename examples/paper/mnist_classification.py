@@ -11,8 +11,7 @@ from functools import partial
 
 import keras
 
-from examples.paper import common, experiment
-from examples.paper.dropout import dropout_samples
+from examples.paper import common, dropout, experiment
 
 NAME = "mnist_classification"
 BINARY, VARIATIONAL = "binary dropout", "variational dropout"
@@ -27,10 +26,11 @@ def binary_dropout(data, args, seed, x):
     build = partial(common.lenet, data[0].shape[1:], *common.STOCK, dropout=0.5)
     model = common.train("lenet-dropout", build, data, args, seed, EPOCHS[BINARY])
     keras.utils.set_random_seed(seed)
+    sampled = dropout.sampler(model)
     return model, {
-        "1 sample": dropout_samples(model, x, 1),
+        "1 sample": sampled(x, 1),
         "mean": common.predicted(model, x),
-        f"{SAMPLES} samples": dropout_samples(model, x, SAMPLES),
+        f"{SAMPLES} samples": sampled(x, SAMPLES),
     }
 
 

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -29,6 +30,7 @@ import numpy as np
 from examples.data import Batches
 
 TIMES = ("seconds", "cpu_seconds")  # of an epoch, in the log
+BACKUP_SHARE = 0.1  # of the time of training, at most
 LOSS = partial(keras.losses.SparseCategoricalCrossentropy, from_logits=True)
 
 
@@ -175,7 +177,7 @@ def train(recipe, data, work, test_data=None, callbacks=()):
 def _fit(recipe, data, work, test_data, callbacks):
     batches = Batches(*data, recipe.batch_size, recipe.seed, recipe.augment)
     model = recipe.compiled(len(batches))
-    backup = Backup(work / recipe.stem)
+    backup = Backup(work / recipe.stem, BACKUP_SHARE)
     model.fit(
         batches,
         epochs=recipe.epochs,
@@ -276,11 +278,16 @@ class Backup(keras.callbacks.Callback):
 
     Args:
         folder: `Path`, for the backups of one training only.
+        share: Of the time of training that backups may take, judged by the last one:
+            0.1 skips epochs until nine tenths of the time went elsewhere. The first
+            epoch is never skipped.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, share=1.0):
         super().__init__()
         self.folder = folder
+        self.share = share
+        self.spent, self.ended = 0.0, -math.inf
         self.epoch, self.path = self._newest()
 
     def _newest(self):
@@ -301,6 +308,9 @@ class Backup(keras.callbacks.Callback):
             self.model.load_weights(self.path)
 
     def on_epoch_end(self, epoch, logs=None):
+        began = time.monotonic()
+        if (1 - self.share) * self.spent > self.share * (began - self.ended):
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "temporary.weights.h5"
         self.model.save_weights(temporary)
@@ -310,6 +320,8 @@ class Backup(keras.callbacks.Callback):
         for each in self.folder.glob("epoch-*.weights.h5"):
             if each not in (previous, self.path):
                 each.unlink()
+        self.ended = time.monotonic()
+        self.spent = self.ended - began
 
 
 def file_checksum(path):
@@ -345,7 +357,12 @@ def _spent(recipe, work):
 
 def device():
     """What trains, in words."""
-    kind = keras.distribution.list_devices()[0].split(":")[0]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        kind = jax.devices()[0].device_kind
+    else:
+        kind = keras.distribution.list_devices()[0].split(":")[0]
     threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
     return f"{kind}, {platform.machine()}, {threads} threads"
 

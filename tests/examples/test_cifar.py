@@ -46,10 +46,11 @@ def test_experiments(tmp_path, capsys):
 
 def test_cifar100_page(tmp_path):
     """It has the results file, the command and the paper's numbers of CIFAR-100."""
-    metrics = {"accuracy": 50.0, "nll": 1.0, "ece": 0.1, "cpu_seconds": 2.0}
+    metrics = {"accuracy": 50.0, "nll": 1.0, "ece": 0.1, "seconds": 2.0}
     columns = dict.fromkeys(cifar_classification.COLUMNS, metrics)
     rows = [{**columns, "log_alpha": {"log_alpha_dense1": 3.0}}]
     config = {"dataset": "cifar100", "data": "CIFAR-100", "width": 0.25}
+    config["device"] = "cpu"
     written = {
         "config": {**config, "epochs": 40, "seeds": [0]},
         "results": dict.fromkeys(cifar_classification.METHODS, rows),

@@ -14,6 +14,7 @@ from scipy import integrate, stats
 import keras_variance as kv
 from examples.paper import (
     common,
+    dropout,
     experiment,
     kl_curves,
     mnist_activations,
@@ -127,13 +128,14 @@ def test_mnist_classification(tmp_path):
     assert variational["moments"]["nll"] < 3
 
 
-def test_dropout_samples():
+def test_dropout_sampler():
     model = common.lenet((8, 8, 1), *common.STOCK, dropout=0.5)
     x = np.random.default_rng(0).random((20, 8, 8, 1), "float32")
-    mean = mnist_classification.dropout_samples(model, x, 2)
+    sampled = dropout.sampler(model)
+    mean = sampled(x, 2)
     assert mean.shape == (20, 10)
     np.testing.assert_allclose(mean.sum(axis=-1), 1, rtol=1e-5)
-    again = mnist_classification.dropout_samples(model, x, 2)
+    again = sampled(x, 2)
     assert np.abs(again - mean).max() > 1e-4
     for layer in model.layers:  # only dropout is in training mode
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -36,6 +36,11 @@ def network(units=5):
     )
 
 
+@pytest.fixture(autouse=True)
+def backup_of_each_epoch(monkeypatch):
+    monkeypatch.setattr(training, "BACKUP_SHARE", 1.0)
+
+
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(0)
@@ -99,6 +104,28 @@ def test_interrupted_by_each_write(
         trained(recipe, data, tmp_path)
     assert_equal(trained(recipe, data, tmp_path), undisturbed)
     assert sorted(x.suffix for x in tmp_path.iterdir()) == [".csv", ".json", ".keras"]
+
+
+@pytest.mark.parametrize(("share", "epochs"), [(0.5, 5), (0.4, 3), (0.1, 1)])
+def test_backups_take_a_share_of_the_time(share, epochs, tmp_path, monkeypatch):
+    """An epoch takes 2 seconds, and a backup as long."""
+    clock = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    model = network()
+
+    def save(path):
+        clock[0] += 2
+        path.write_bytes(b"")
+        saved.append(path)
+
+    saved = []
+    monkeypatch.setattr(model, "save_weights", save)
+    backup = training.Backup(tmp_path, share)
+    backup.set_model(model)
+    for epoch in range(5):
+        clock[0] += 2
+        backup.on_epoch_end(epoch)
+    assert len(saved) == epochs
 
 
 class Fault(keras.callbacks.Callback):
@@ -189,7 +216,10 @@ def test_each_part_of_a_recipe_is_in_its_key(changed, recipe):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="part of the key")
 def test_keys_of_the_long_trainings_stay():
     """If they change, models that took hours are trained again."""
-    args = argparse.Namespace(smoke=False, dataset="cifar10", width=0.25, epochs=None)
+    parser = argparse.ArgumentParser()
+    cifar.add_arguments(parser)
+    args = parser.parse_args([])
+    vars(args).update(smoke=False, epochs=None)
     data = np.zeros((2, 32, 32, 3), "float32"), np.zeros(2, "int64")
     stems = [cifar.recipe(each, data, args, seed=0).stem for each in cifar.NETWORKS]
     assert [stem[-8:] for stem in stems] == ["96f44029", "66ec1708", "16c43337"]
