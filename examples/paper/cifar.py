@@ -27,6 +27,7 @@ TRAINING = {
     DETERMINISTIC: {"rate": 2e-3, "beta_2": 0.999},
 }
 LOG_ALPHA = 0.0
+NARROW = "The network here has {width:g} times the paper's filters."
 
 
 def add_arguments(parser):
@@ -80,7 +81,7 @@ def recipe(network, data, args, seed, prior="log_uniform", posterior="layer_alph
         prior: Of the variance network.
         posterior: Of the variance network.
     """
-    width = SMOKE_WIDTH if args.smoke else args.width
+    width = args.width
     shape, classes = data[0].shape[1:], CLASSES[args.dataset]
     name = f"{args.dataset}-{network}"
     if network == VARIANCE:
@@ -97,7 +98,7 @@ def recipe(network, data, args, seed, prior="log_uniform", posterior="layer_alph
         )
     else:
         # Narrow networks with the rates of the reference's underfit
-        factor = args.width if network == DROPOUT else 0.0
+        factor = width if network == DROPOUT else 0.0
         make = partial(vgg, shape, classes, width, dropout=factor)
     return Recipe(
         name=f"{name}-width{width:g}" + "-smoke" * args.smoke,
@@ -113,39 +114,49 @@ def recipe(network, data, args, seed, prior="log_uniform", posterior="layer_alph
     )
 
 
-def trained(network, data, test_data, args, seed, **options):
-    """The recipe of a network, and the model that it makes.
-
-    Args:
-        **options: Of `recipe`.
-    """
-    made = recipe(network, data, args, seed, **options)
-    follow = [Follow(*test_data)] if network == VARIANCE else []
-    validation = None if network == VARIANCE else test_data
-    return made, train(made, data, args.work, validation, follow)
+def trained(made, data, test_data, args):
+    """The model of a `recipe`, evaluated on test data after each epoch."""
+    stochastic = made.network.func is variance_vgg
+    follow = [Follow(*test_data)] if stochastic else []
+    validation = None if stochastic else test_data
+    return train(made, data, args.work, validation, follow)
 
 
-def result_name(name, dataset):
-    """Of the files with the results of an experiment, `name` for CIFAR-10."""
-    return name.replace("cifar", dataset) if dataset != "cifar10" else name
+def result_name(name, dataset, width):
+    """Of the files with an experiment's results: `name` for CIFAR-10 and width 1."""
+    name = name.replace("cifar", dataset) if dataset != "cifar10" else name
+    return name if width == 1 else f"{name}_width{width:g}"
 
 
-def main(name, description, run, table, seeds, arguments=None):
-    """As `experiment.main`, for an experiment on CIFAR."""
-    parser = experiment.parser(description, seeds)
-    add_arguments(parser)
+def parser(description, seeds):
+    """The arguments of an experiment on CIFAR."""
+    made = experiment.parser(description, seeds)
+    add_arguments(made)
+    return made
+
+
+def parse(parser, arguments=None):
+    """As `experiment.parse`, with the width of a smoke run."""
     args = experiment.parse(parser, arguments)
+    if args.smoke:
+        args.width = SMOKE_WIDTH
+    return args
+
+
+def main(name, parser, run, table, arguments=None):
+    """As `experiment.main`, for an experiment with this `parser`."""
+    args = parse(parser, arguments)
     titles = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
     experiment.execute(
-        result_name(name, args.dataset),
+        result_name(name, args.dataset, args.width),
         args,
         run,
         table,
         EPOCHS,
-        f"{name} --dataset {args.dataset}" if args.dataset != "cifar10" else name,
+        command=experiment.command(name, parser, args),
         data="noise (smoke run)" if args.smoke else titles[args.dataset],
         dataset=args.dataset,
-        width=SMOKE_WIDTH if args.smoke else args.width,
+        width=args.width,
         batch_size=args.batch_size,
         precision=args.precision,
     )

@@ -9,69 +9,56 @@ layer. Beside the paper's columns: a pass of moments, negative log-likelihood (N
 calibration error (ECE), and what each costs.
 """
 
-import time
 from functools import partial
 
-import keras
 import numpy as np
 
-from examples.paper import cifar, common, dropout, experiment
+from examples.paper import cifar, common, experiment
 from examples.paper.follow import log_alphas
+from examples.paper.training import kept
 
 NAME = "cifar_classification"
 DROPOUT, VARIANCE = "binary dropout", "variational dropout"
 METHODS = {DROPOUT: cifar.DROPOUT, VARIANCE: cifar.VARIANCE}
 SAMPLES = 20
-MEAN = "mean"
-COLUMNS = ("1 sample", MEAN, f"{SAMPLES} samples", "moments")
+COLUMNS = ("1 sample", "mean", f"{SAMPLES} samples", "moments")
 PAPER = {
     "cifar10": {DROPOUT: (91.0, 93.1, 93.4), VARIANCE: (91.3, 10.0, 93.4)},
     "cifar100": {DROPOUT: (77.5, 79.8, 81.7), VARIANCE: (76.9, 5.0, 82.2)},
 }
 
 
-def predictors(title, model):
-    """Functions of images that give class probabilities, by column."""
-    if title == DROPOUT:
-        sampled = dropout.sampler(model)
-        return {
-            "1 sample": partial(sampled, samples=1),
-            MEAN: partial(common.predicted, model),
-            f"{SAMPLES} samples": partial(sampled, samples=SAMPLES),
-        }
-    return {
-        "1 sample": partial(common.sampled, model, samples=1),
-        MEAN: partial(common.predicted, common.means_of(model)),
-        f"{SAMPLES} samples": partial(common.sampled, model, samples=SAMPLES),
-        "moments": partial(common.by_moments, model),
-    }
-
-
 def evaluate(title, model, test_data):
-    """Quality by column, the seconds each takes, and log α by layer."""
+    """Quality by column, and log α by layer."""
     x, y = test_data
-    row = {}
-    for column, predict in predictors(title, model).items():
-        keras.utils.set_random_seed(0)
-        quality = common.quality(predict(x), y)
-        began = time.perf_counter()
-        predict(x)  # once more: all functions are compiled
-        row[column] = {**quality, "seconds": round(time.perf_counter() - began, 3)}
-    row["log_alpha"] = log_alphas(model)
-    return row
+    dropout = title == DROPOUT
+    sampled = partial(common.sampled, model, x, dropout=dropout)
+    by_means = common.predicted if dropout else common.by_means
+    predictions = {
+        "1 sample": sampled(samples=1),
+        "mean": by_means(model, x),
+        f"{SAMPLES} samples": sampled(samples=SAMPLES),
+        "moments": common.by_moments(model, x, dropout=dropout),
+    }
+    row = {column: common.quality(p, y) for column, p in predictions.items()}
+    return {**row, "log_alpha": log_alphas(model)}
 
 
 def run(args):
     data, test_data = cifar.load(args)
-    results = {}
-    for title, network in METHODS.items():
-        results[title] = []
-        for seed in common.seeds(args):
-            _, model = cifar.trained(network, data, test_data, args, seed)
-            row = evaluate(title, model, test_data)
-            print(f"{title}, seed {seed}: {row}", flush=True)
-            results[title].append(row)
-    return results
+
+    def row(title, seed):
+        made = cifar.recipe(METHODS[title], data, args, seed)
+
+        def evaluated():
+            model = cifar.trained(made, data, test_data, args)
+            return evaluate(title, model, test_data)
+
+        return kept(made, args.work, "quality", evaluated)
+
+    return {
+        title: [row(title, seed) for seed in common.seeds(args)] for title in METHODS
+    }
 
 
 def mean_of(rows, column, metric):
@@ -99,7 +86,6 @@ def table(config, results):
     for metric, words, digits in (
         ("nll", "Negative log-likelihood, nats per image", 3),
         ("ece", "Expected calibration error", 3),
-        ("seconds", f"Seconds for all test images, {config['device']}", 2),
     ):
         yield f"\n{words}:\n"
         yield header
@@ -129,12 +115,12 @@ def compare(config, results):
         f"Table 2, {config['data']}, one sample/mean/20 samples(/moments), %",
         ", ".join(paper),
         ", ".join(ours),
-        f"The network here has {config['width']:g} times the paper's filters.",
+        "" if config["width"] == 1 else cifar.NARROW.format(**config),
     )
 
 
 def main(arguments=None):
-    cifar.main(NAME, __doc__, run, table, seeds=3, arguments=arguments)
+    cifar.main(NAME, cifar.parser(__doc__, 3), run, table, arguments)
 
 
 if __name__ == "__main__":

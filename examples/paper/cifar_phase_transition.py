@@ -10,8 +10,9 @@ sample without means.
 
 import matplotlib
 
-from examples.paper import cifar, common, experiment, training
+from examples.paper import cifar, common, experiment
 from examples.paper.follow import PREDICTORS, followed
+from examples.paper.training import kept, log_path, read_log
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -21,21 +22,24 @@ NAME = "cifar_phase_transition"
 PAPER = {"conv5_1": "> 15", "conv5_2": "> 15", "conv5_3": "> 15", "dense1": "> 12"}
 
 
-def follow(data, test_data, args, seed, prior):
-    """Epoch by epoch, what there is to see of one training: {name: values}."""
-    recipe, _ = cifar.trained(cifar.VARIANCE, data, test_data, args, seed, prior=prior)
-    return followed(training.read_log(training.log_path(recipe, args.work)))
-
-
 def run(args):
     data, test_data = cifar.load(args)
+
+    def curves(prior, seed):
+        made = cifar.recipe(cifar.VARIANCE, data, args, seed, prior=prior)
+
+        def trained():
+            cifar.trained(made, data, test_data, args)
+            return followed(read_log(log_path(made, args.work)))
+
+        return kept(made, args.work, "curves", trained)
+
     results = {
-        prior: [
-            follow(data, test_data, args, seed, prior) for seed in common.seeds(args)
-        ]
-        for prior in cifar.PRIORS
+        prior: [curves(prior, seed) for seed in common.seeds(args)]
+        for prior in args.priors
     }
-    plot(results, args.results / f"{cifar.result_name(NAME, args.dataset)}.png")
+    name = cifar.result_name(NAME, args.dataset, args.width)
+    plot(results, args.results / f"{name}.png")
     return results
 
 
@@ -47,7 +51,11 @@ def alphas(log):
 
 def plot(results, path):
     """Accuracies above, log α of each layer below; a column per prior."""
-    figure, axes = plt.subplots(2, 3, figsize=(12, 6), sharex=True, sharey="row")
+    count = len(results)
+    size = (4 * count, 6)
+    figure, axes = plt.subplots(
+        2, count, figsize=size, sharex=True, sharey="row", squeeze=False
+    )
     styles = ("-", "--", "-", ":")
     for (above, below), (prior, (log, *_)) in zip(axes.T, results.items(), strict=True):
         epochs = range(1, len(log["mean_accuracy"]) + 1)
@@ -75,7 +83,7 @@ def table(config, results):
     yield f"The VGG-like network at width {config['width']:g}, {config['data']}, seed"
     yield f"{config['seeds'][0]}, {config['epochs']} epochs; log α starts at"
     yield f"{cifar.LOG_ALPHA:g}. As figures 3 and 8 of the paper, which has width 1.\n"
-    picture = f"{cifar.result_name(NAME, config['dataset'])}.png"
+    picture = f"{cifar.result_name(NAME, config['dataset'], config['width'])}.png"
     yield f"![Accuracy and log α, epoch by epoch]({picture})\n"
     yield "After the last epoch, accuracies in percent:\n"
     yield "| prior | " + " | ".join(PREDICTORS.values()) + " |"
@@ -101,12 +109,20 @@ def compare(config, results):
         f"Figures 3 and 8, {config['data']}: mean/20 samples, %",
         "mean at chance, ensemble as before",
         ", ".join(ours),
-        f"The network here has {config['width']:g} times the paper's filters.",
+        "" if config["width"] == 1 else cifar.NARROW.format(**config),
     )
 
 
 def main(arguments=None):
-    cifar.main(NAME, __doc__, run, table, seeds=1, arguments=arguments)
+    parser = cifar.parser(__doc__, 1)
+    parser.add_argument(
+        "--priors",
+        nargs="+",
+        choices=cifar.PRIORS,
+        default=list(cifar.PRIORS),
+        help="default: all",
+    )
+    cifar.main(NAME, parser, run, table, arguments)
 
 
 if __name__ == "__main__":

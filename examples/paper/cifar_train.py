@@ -7,24 +7,24 @@ The experiments train what they need by themselves, one network after another. W
 this, several processes can do so before, one per processor core.
 """
 
-from examples.paper import cifar, common, experiment
+from examples.paper import cifar, common
 
 POSTERIORS = ("layer_alpha", "neuron_alpha", "weight_alpha", "zero_mean")
 
 
 def main(arguments=None):
-    parser = experiment.parser(__doc__, seeds=1)
-    cifar.add_arguments(parser)
+    parser = cifar.parser(__doc__, seeds=1)
     parser.add_argument("network", choices=cifar.NETWORKS)
     parser.add_argument("--prior", choices=cifar.PRIORS, default="log_uniform")
     parser.add_argument("--posterior", choices=POSTERIORS, default="layer_alpha")
-    args = experiment.parse(parser, arguments)
+    args = cifar.parse(parser, arguments)
     data, test_data = cifar.load(args)
     options = {}
     if args.network == cifar.VARIANCE:
         options = {"prior": args.prior, "posterior": args.posterior}
     for seed in common.seeds(args):
-        cifar.trained(args.network, data, test_data, args, seed, **options)
+        made = cifar.recipe(args.network, data, args, seed, **options)
+        cifar.trained(made, data, test_data, args)
 
 
 if __name__ == "__main__":

@@ -156,15 +156,16 @@ def log_alphas(model):
     ]
 
 
-def sampled(model, x, samples):
-    """Class probabilities, averaged over samples of the weights."""
+def sampled(model, x, samples, dropout=False):
+    """Class probabilities, averaged over samples of the weights, or of dropout."""
     options = {"likelihood": "categorical", "seed": 0, "verbose": 0}
-    return kv.mc_predict(model, x, samples, 500, **options).mean
+    return kv.mc_predict(model, x, samples, 500, dropout=dropout, **options).mean
 
 
-def by_moments(model, x):
+def by_moments(model, x, dropout=False):
     """Class probabilities by one pass of moments."""
-    return kv.moment_predict(model, x, 500, "categorical", verbose=0).mean
+    options = {"likelihood": "categorical", "dropout": dropout, "verbose": 0}
+    return kv.moment_predict(model, x, 500, **options).mean
 
 
 def predicted(model, x):
@@ -172,16 +173,12 @@ def predicted(model, x):
     return np.asarray(keras.ops.softmax(model.predict(x, 500, verbose=0)))
 
 
-def means_of(model):
-    """The model with every weight at its mean."""
-    with warnings.catch_warnings():  # a mean that is zero is to be shown here
-        warnings.simplefilter("ignore", UserWarning)
-        return kv.transforms.propagate_mean(model)
-
-
 def by_means(model, x):
     """Class probabilities with every weight at its mean."""
-    return predicted(means_of(model), x)
+    with warnings.catch_warnings():  # a mean that is zero is to be shown here
+        warnings.simplefilter("ignore", UserWarning)
+        mean = kv.transforms.propagate_mean(model)
+    return predicted(mean, x)
 
 
 def cell(value, paper=None):

@@ -48,6 +48,24 @@ def parse(parser, arguments=None):
     return args
 
 
+def command(name, parser, args):
+    """What to call for such results: the experiment, and options that are not default.
+
+    Args:
+        name: Of the experiment's module.
+        parser: Made by `parser`, with the experiment's own arguments.
+        args: What it has parsed.
+    """
+    elsewhere = ("data_dir", "work", "results", "report")  # they change no number
+    words = [name]
+    for key, value in vars(args).items():
+        if key not in elsewhere and value != parser.get_default(key):
+            words.append(f"--{key.replace('_', '-')}")
+            if value is not True:
+                words += map(str, value if isinstance(value, list) else [value])
+    return " ".join(words)
+
+
 def write(name, args, results, epochs=None, recipes=(), seconds=None, **config):
     """The result JSON: what was run, with which versions, and what came out.
 
@@ -80,16 +98,13 @@ def write(name, args, results, epochs=None, recipes=(), seconds=None, **config):
     training.replace(path, lambda temporary: temporary.write_text(text))
 
 
-def report(name, args, table, command=None):
-    """Write `table(config, results)`, Markdown lines, for the results of a JSON.
-
-    Args:
-        command: What made the results, if it is not the experiment's name alone.
-    """
+def report(name, args, table):
+    """Write `table(config, results)`, Markdown lines, for the results of a JSON."""
     written = json.loads((args.results / f"{name}.json").read_text())
     lines = list(table(written["config"], written["results"]))
+    command = written["config"].get("command", name)
     lines.append(
-        f"\nMade by `python -m examples.paper.{command or name}`; all figures: "
+        f"\nMade by `python -m examples.paper.{command}`; all figures: "
         f"[{name}.json]({name}.json)."
     )
     path = args.results / f"{name}.md"
@@ -137,7 +152,7 @@ def main(
     execute(name, args, run, table, epochs, **config)
 
 
-def execute(name, args, run, table, epochs=None, command=None, **config):
+def execute(name, args, run, table, epochs=None, **config):
     """Make results, unless the arguments ask for the page alone, and the page."""
     if not args.report:
         args.results.mkdir(parents=True, exist_ok=True)
@@ -146,4 +161,4 @@ def execute(name, args, run, table, epochs=None, command=None, **config):
             results = run(args)
         seconds = round(time.perf_counter() - began, 1)
         write(name, args, results, epochs, recipes, seconds, **config)
-    report(name, args, table, command)
+    report(name, args, table)

@@ -9,9 +9,7 @@ paper's columns: one pass of moments, and log α, which tells what became of eac
 
 from functools import partial
 
-import keras
-
-from examples.paper import common, dropout, experiment
+from examples.paper import common, experiment
 
 NAME = "mnist_classification"
 BINARY, VARIATIONAL = "binary dropout", "variational dropout"
@@ -25,12 +23,11 @@ def binary_dropout(data, args, seed, x):
     """Predictions by column."""
     build = partial(common.lenet, data[0].shape[1:], *common.STOCK, dropout=0.5)
     model = common.train("lenet-dropout", build, data, args, seed, EPOCHS[BINARY])
-    keras.utils.set_random_seed(seed)
-    sampled = dropout.sampler(model)
+    sampled = partial(common.sampled, model, x, dropout=True)
     return model, {
-        "1 sample": sampled(x, 1),
+        "1 sample": sampled(samples=1),
         "mean": common.predicted(model, x),
-        f"{SAMPLES} samples": sampled(x, SAMPLES),
+        f"{SAMPLES} samples": sampled(samples=SAMPLES),
     }
 
 

@@ -174,6 +174,25 @@ def train(recipe, data, work, test_data=None, callbacks=()):
     return keras.models.load_model(path)
 
 
+def kept(recipe, work, name, make):
+    """`make()`, a value for JSON, of a recipe: from the work folder if it is there.
+
+    So processes may evaluate some models each, and a model that has been evaluated
+    can be deleted. The recipe's report is noted.
+
+    Args:
+        recipe: A `Recipe` whose model `make` trains, or has trained.
+        work: As for `train`.
+        name: Of the value: it is kept in `{recipe.stem}.{name}.json`.
+        make: Function without arguments.
+    """
+    path = work / f"{recipe.stem}.{name}.json"
+    if not path.exists():
+        replace(path, _write_json(make()))
+    _note(work / f"{recipe.stem}.json")
+    return json.loads(path.read_text())
+
+
 def _fit(recipe, data, work, test_data, callbacks):
     batches = Batches(*data, recipe.batch_size, recipe.seed, recipe.augment)
     model = recipe.compiled(len(batches))

@@ -10,6 +10,7 @@ import pytest
 
 from examples import networks
 from examples.paper import (
+    cifar,
     cifar_classification,
     cifar_phase_transition,
     cifar_train,
@@ -25,10 +26,14 @@ def shallow(monkeypatch):
     monkeypatch.setattr(networks, "VGG_GROUPS", (*stock, networks.VGG_GROUPS[-1]))
 
 
+def smoke_at_width(module, folder):
+    return smoke(module, folder, f"{module.NAME}_width{cifar.SMOKE_WIDTH:g}")
+
+
 @pytest.mark.usefixtures("shallow", "eagerly")
 def test_experiments(tmp_path, capsys):
     """Both with the variance network of the log-uniform prior."""
-    results = smoke(cifar_classification, tmp_path)
+    results = smoke_at_width(cifar_classification, tmp_path)
     assert "| binary dropout |" in capsys.readouterr().out
     (dropout,), (variance,) = results.values()
     assert dropout["log_alpha"] == {} and len(variance["log_alpha"]) == 4
@@ -37,7 +42,7 @@ def test_experiments(tmp_path, capsys):
         assert 0 <= row["20 samples"]["accuracy"] <= 100
         assert 0 <= row["20 samples"]["ece"] <= 1
 
-    results = smoke(cifar_phase_transition, tmp_path)
+    results = smoke_at_width(cifar_phase_transition, tmp_path)
     assert capsys.readouterr().out.count("Training") == 2  # the other priors
     for (log,) in results.values():
         assert len(log["log_alpha_conv5_3"]) == len(log["mean_accuracy"]) == 2
@@ -46,16 +51,16 @@ def test_experiments(tmp_path, capsys):
 
 def test_cifar100_page(tmp_path):
     """It has the results file, the command and the paper's numbers of CIFAR-100."""
-    metrics = {"accuracy": 50.0, "nll": 1.0, "ece": 0.1, "seconds": 2.0}
+    metrics = {"accuracy": 50.0, "nll": 1.0, "ece": 0.1}
     columns = dict.fromkeys(cifar_classification.COLUMNS, metrics)
     rows = [{**columns, "log_alpha": {"log_alpha_dense1": 3.0}}]
     config = {"dataset": "cifar100", "data": "CIFAR-100", "width": 0.25}
-    config["device"] = "cpu"
+    config["command"] = "cifar_classification --dataset cifar100"
     written = {
         "config": {**config, "epochs": 40, "seeds": [0]},
         "results": dict.fromkeys(cifar_classification.METHODS, rows),
     }
-    path = tmp_path / "cifar100_classification.json"
+    path = tmp_path / "cifar100_classification_width0.25.json"
     path.write_text(json.dumps(written))
     options = ["--dataset", "cifar100", "--report", "--results", str(tmp_path)]
     cifar_classification.main(options)

@@ -14,7 +14,6 @@ from scipy import integrate, stats
 import keras_variance as kv
 from examples.paper import (
     common,
-    dropout,
     experiment,
     kl_curves,
     mnist_activations,
@@ -36,12 +35,13 @@ from examples.paper import (
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 
-def smoke(module, folder):
+def smoke(module, folder, name=None):
     """Results of a smoke run, whose picture, if there is one, is no blank."""
     module.main(["--smoke", "--work", str(folder), "--results", str(folder)])
-    written = json.loads((folder / f"{module.NAME}.json").read_text())
-    picture = folder / f"{module.NAME}.png"
-    if "![" in (folder / f"{module.NAME}.md").read_text():
+    name = name or module.NAME
+    written = json.loads((folder / f"{name}.json").read_text())
+    picture = folder / f"{name}.png"
+    if "![" in (folder / f"{name}.md").read_text():
         assert matplotlib.image.imread(picture).std() > 0
     if hasattr(module, "compare"):
         row = module.compare(written["config"], written["results"])
@@ -126,20 +126,6 @@ def test_mnist_classification(tmp_path):
     assert binary["log_alpha"] == [] and len(variational["log_alpha"]) == 4
     assert binary["1 sample"]["nll"] != binary["mean"]["nll"]  # it drops
     assert variational["moments"]["nll"] < 3
-
-
-def test_dropout_sampler():
-    model = common.lenet((8, 8, 1), *common.STOCK, dropout=0.5)
-    x = np.random.default_rng(0).random((20, 8, 8, 1), "float32")
-    sampled = dropout.sampler(model)
-    mean = sampled(x, 2)
-    assert mean.shape == (20, 10)
-    np.testing.assert_allclose(mean.sum(axis=-1), 1, rtol=1e-5)
-    again = sampled(x, 2)
-    assert np.abs(again - mean).max() > 1e-4
-    for layer in model.layers:  # only dropout is in training mode
-        if isinstance(layer, keras.layers.BatchNormalization):
-            np.testing.assert_array_equal(layer.moving_mean, 0)
 
 
 def test_mnist_noises(tmp_path):
