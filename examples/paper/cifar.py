@@ -27,7 +27,7 @@ TRAINING = {
     DETERMINISTIC: {"rate": 2e-3, "beta_2": 0.999},
 }
 LOG_ALPHA = 0.0
-NARROW = "The network here has {width:g} times the paper's filters."
+DIFFERENCE = "Width {width:g} and {epochs} epochs here, 1 and at least 200 there."
 
 
 def add_arguments(parser):
@@ -126,6 +126,23 @@ def result_name(name, dataset, width):
     """Of the files with an experiment's results: `name` for CIFAR-10 and width 1."""
     name = name.replace("cifar", dataset) if dataset != "cifar10" else name
     return name if width == 1 else f"{name}_width{width:g}"
+
+
+def setting(config):
+    """Of a page: the network, and how it was trained, from a result's config."""
+    seeds = ", ".join(map(str, config["seeds"]))
+    yield f"The VGG-like network at width {config['width']:g} (the paper's is 1),"
+    yield f"{config['data']}, {config['epochs']} epochs, seeds: {seeds}. Training,"
+    for device, precision in sorted(
+        {(each["device"], each["precision"]) for each in config["recipes"]}
+    ):
+        seconds = [
+            each["seconds"]
+            for each in config["recipes"]
+            if (each["device"], each["precision"]) == (device, precision)
+        ]
+        yield f"in {precision} on {device}, took {min(seconds):,.0f} to"
+        yield f"{max(seconds):,.0f} seconds a network, several at a time.\n"
 
 
 def parser(description, seeds):

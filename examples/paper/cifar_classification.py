@@ -69,10 +69,10 @@ def mean_of(rows, column, metric):
 
 
 def table(config, results):
-    width = f"width {config['width']:g}, {config['epochs']} epochs, "
     yield f"# Dropout on {config['data']}: one sample, the means, an ensemble\n"
-    yield f"The VGG-like network, {width}mean of {len(config['seeds'])} seeds. Accuracy"
-    yield "in percent; in brackets, that of the paper (table 2), which has width 1.\n"
+    yield from cifar.setting(config)
+    yield "Figures are means over the seeds. Accuracy in percent; in brackets, that of"
+    yield "the paper (table 2):\n"
     paper = PAPER[config["dataset"]]
     header = "| network | " + " | ".join(COLUMNS) + " |"
     yield header
@@ -112,10 +112,10 @@ def compare(config, results):
         paper.append(f"{title} {known}")
         ours.append(f"{title} {numbers}")
     return experiment.Comparison(
-        f"Table 2, {config['data']}, one sample/mean/20 samples(/moments), %",
+        f"Table 2 on {config['data']}, one sample/mean/20 samples(/moments), %",
         ", ".join(paper),
         ", ".join(ours),
-        "" if config["width"] == 1 else cifar.NARROW.format(**config),
+        cifar.DIFFERENCE.format(**config),
     )
 
 

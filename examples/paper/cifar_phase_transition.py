@@ -80,9 +80,8 @@ def table(config, results):
     first = next(iter(results.values()))[0]
     layers = list(alphas(first))
     yield "# Variational dropout becomes a variance network, on CIFAR\n"
-    yield f"The VGG-like network at width {config['width']:g}, {config['data']}, seed"
-    yield f"{config['seeds'][0]}, {config['epochs']} epochs; log α starts at"
-    yield f"{cifar.LOG_ALPHA:g}. As figures 3 and 8 of the paper, which has width 1.\n"
+    yield from cifar.setting(config)
+    yield f"log α starts at {cifar.LOG_ALPHA:g}. As figures 3 and 8 of the paper:\n"
     picture = f"{cifar.result_name(NAME, config['dataset'], config['width'])}.png"
     yield f"![Accuracy and log α, epoch by epoch]({picture})\n"
     yield "After the last epoch, accuracies in percent:\n"
@@ -106,10 +105,10 @@ def compare(config, results):
         mean, ensemble = (log[f"{x}_accuracy"][-1] for x in ("mean", "ensemble"))
         ours.append(f"{cifar.PRIORS[prior]} {mean:.2f}/{ensemble:.2f}")
     return experiment.Comparison(
-        f"Figures 3 and 8, {config['data']}: mean/20 samples, %",
+        f"Figures 3 and 8 on {config['data']}, mean/20 samples, %",
         "mean at chance, ensemble as before",
         ", ".join(ours),
-        "" if config["width"] == 1 else cifar.NARROW.format(**config),
+        cifar.DIFFERENCE.format(**config),
     )
 
 

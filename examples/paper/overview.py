@@ -23,6 +23,8 @@ NAMES = (
     "mnist_histogram",
     "mnist_pruning",
     "mnist_activations",
+    "cifar_classification",
+    "cifar_phase_transition",
     "theorem1",
 )
 BEYOND = {
@@ -45,7 +47,7 @@ def lines(results):
     """Of the page, from the folder of the result files."""
     yield "# Results\n"
     yield "Figures and tables of Variance Networks (https://arxiv.org/abs/1803.03764)"
-    yield "on MNIST and the toy problem, beside those of the experiments in"
+    yield "beside those of the experiments in"
     yield "[examples/paper](../../examples/paper). The paper trained for 200 epochs."
     yield "BatchNorm predicts with moving averages here; in the paper's code, with"
     yield "statistics of the test batch.\n"

@@ -57,7 +57,7 @@ def test_cifar100_page(tmp_path):
     config = {"dataset": "cifar100", "data": "CIFAR-100", "width": 0.25}
     config["command"] = "cifar_classification --dataset cifar100"
     written = {
-        "config": {**config, "epochs": 40, "seeds": [0]},
+        "config": {**config, "epochs": 40, "seeds": [0], "recipes": []},
         "results": dict.fromkeys(cifar_classification.METHODS, rows),
     }
     path = tmp_path / "cifar100_classification_width0.25.json"
