@@ -13,6 +13,7 @@ from examples.paper import (
     cifar,
     cifar_classification,
     cifar_phase_transition,
+    cifar_pruning,
     cifar_train,
     training,
 )
@@ -47,6 +48,13 @@ def test_experiments(tmp_path, capsys):
     for (log,) in results.values():
         assert len(log["log_alpha_conv5_3"]) == len(log["mean_accuracy"]) == 2
         assert log["log_alpha_dense1"][1] > log["log_alpha_dense1"][0] > 0
+
+    (pruned,) = smoke_at_width(cifar_pruning, tmp_path)
+    assert capsys.readouterr().out.count("Training") == 1  # not the network again
+    assert [round(row["sparsity"], 1) for row in pruned["curve"][:3]] == [0, 0.5, 0.8]
+    assert pruned["by_ratio"][-1]["sparsity"] == 1
+    parameters = [row["parameters"] for row in pruned["units"]]
+    assert parameters == sorted(parameters, reverse=True)
 
 
 def test_cifar100_page(tmp_path):
