@@ -12,6 +12,7 @@ from examples import networks
 from examples.paper import (
     cifar,
     cifar_classification,
+    cifar_parameterizations,
     cifar_phase_transition,
     cifar_pruning,
     cifar_train,
@@ -44,13 +45,18 @@ def test_experiments(tmp_path, capsys):
         assert 0 <= row["20 samples"]["ece"] <= 1
 
     results = smoke_at_width(cifar_phase_transition, tmp_path)
-    assert capsys.readouterr().out.count("Training") == 2  # the other priors
+    assert capsys.readouterr().out.count("Training cifar") == 2  # the other priors
     for (log,) in results.values():
         assert len(log["log_alpha_conv5_3"]) == len(log["mean_accuracy"]) == 2
         assert log["log_alpha_dense1"][1] > log["log_alpha_dense1"][0] > 0
 
+    results = smoke_at_width(cifar_parameterizations, tmp_path)
+    assert capsys.readouterr().out.count("Training cifar") == 2  # the other posteriors
+    for (row,) in results.values():
+        assert abs(row["elbo"] - (row["data_term"] - row["kl"])) < 1
+
     (pruned,) = smoke_at_width(cifar_pruning, tmp_path)
-    assert capsys.readouterr().out.count("Training") == 1  # not the network again
+    assert capsys.readouterr().out.count("Training cifar") == 1  # not the network again
     assert [round(row["sparsity"], 1) for row in pruned["curve"][:3]] == [0, 0.5, 0.8]
     assert pruned["by_ratio"][-1]["sparsity"] == 1
     parameters = [row["parameters"] for row in pruned["units"]]
