@@ -56,7 +56,7 @@ def test_experiments(tmp_path, capsys):
         assert abs(row["elbo"] - (row["data_term"] - row["kl"])) < 1
 
     (pruned,) = smoke_at_width(cifar_pruning, tmp_path)
-    assert capsys.readouterr().out.count("Training cifar") == 1  # not the network again
+    assert "Training cifar" not in capsys.readouterr().out  # the network is there
     assert [round(row["sparsity"], 1) for row in pruned["curve"][:3]] == [0, 0.5, 0.8]
     assert pruned["by_ratio"][-1]["sparsity"] == 1
     parameters = [row["parameters"] for row in pruned["units"]]
