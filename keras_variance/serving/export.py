@@ -139,7 +139,7 @@ def export(
     for name, (predict, answer) in endpoints.items():
         specs = [*interface.specs]
         if name == SEEDED:
-            specs.append(tf.TensorSpec((), tf.int64, name="seed"))
+            specs.append(keras.InputSpec(dtype="int64", shape=(), name="seed"))
         archive.add_endpoint(name, _composed(answer, predict), specs)
 
     def write(temporary):
