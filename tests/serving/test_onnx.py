@@ -113,11 +113,11 @@ def test_files_answer_as_the_models(new, rng, tmp_path):
     model, entropies = new(), MODELS[new]
     x = data(model, rng, rows=5)
     inputs = x if len(x) > 1 else next(iter(x.values()))
-    options = {"format": "onnx", "seed": 1, "head": "mean_field"}
+    options = {"format": "onnx", "seed": 1}
     folder = kv.export(model, tmp_path, SAMPLES, **options)
     assert folder == tmp_path / "1"
     assert sorted(os.listdir(folder)) == ["frozen.onnx", "moments.onnx"]
-    moments = kv.moment_predict(model, inputs, head="mean_field", verbose=0)
+    moments = kv.moment_predict(model, inputs, verbose=0)
     expected = dict(zip(entropies, listed(moments), strict=True))
     check(answers(folder / "moments.onnx", x), expected)
     draws = [kv.transforms.draw(model, kv.random.derive(1, k)) for k in range(SAMPLES)]
