@@ -81,7 +81,7 @@ def export(
         warmup: A few rows, as for `model.predict`, or in a dict by the inputs' names,
             which TF Serving runs through each endpoint when it loads the model. Needs
             `keras_variance[serving]`.
-        head: As for `propagate_moments`. LiteRT has the operators of `"mean_field"`.
+        head: As for `propagate_moments`.
         format: `"saved_model"` or `"onnx"`.
 
     Returns:

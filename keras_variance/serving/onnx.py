@@ -26,7 +26,7 @@ def packages():
         "format",
         "'saved_model' or, with Keras on TensorFlow or PyTorch, 'onnx': save the model "
         "as `.keras`, and load and export it with KERAS_BACKEND=tensorflow or torch",
-        f"onnx, with KERAS_BACKEND={keras.backend.backend()}",
+        f"onnx on {keras.backend.backend()}",
     )
     try:
         import onnx

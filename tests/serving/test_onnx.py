@@ -1,12 +1,14 @@
 """ONNX files, as onnxruntime sees them."""
 
 import os
+import sys
 
 import keras
 import numpy as np
 import pytest
 
 import keras_variance as kv
+from keras_variance.serving import onnx
 from tests.serving.test_export import STATISTICS, data, multiple, sequential
 
 pytest.importorskip("onnx")
@@ -132,3 +134,85 @@ def test_files_answer_as_the_models(new, rng, tmp_path):
         for (prefix, entropy), each in zip(entropies.items(), samples, strict=True)
     }
     check(answers(folder / "frozen.onnx", x), expected)
+
+
+def test_frozen_samples_are_those_of_the_seed(tmp_path):
+    model, x = sequential(), {"x": np.ones((2, 4), "float32")}
+    first, again, other = (
+        answers(kv.export(model, tmp_path, 2, format="onnx", seed=k) / "frozen.onnx", x)
+        for k in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first["mean"], again["mean"])
+    assert (first["mean"] != other["mean"]).any()
+    assert sorted(os.listdir(tmp_path)) == ["1", "2", "3"]
+
+
+class Odd(layers.Layer):
+    """One without a rule of moments."""
+
+    def call(self, inputs):
+        return inputs[:, ::-1]
+
+
+class Lacking(layers.Layer):
+    """One of an operator that ONNX lacks."""
+
+    def call(self, inputs):
+        return keras.ops.erfinv(inputs)
+
+
+def ending_in(layer, name="x"):
+    return keras.Sequential([keras.Input((4,), name=name), kv.VarianceDense(3), layer])
+
+
+def test_unsupported_moments_are_left_out(tmp_path):
+    folder = kv.export(ending_in(Odd()), tmp_path, 2, format="onnx")
+    assert os.listdir(folder) == ["frozen.onnx"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"frozen": False}, r"`frozen` must be True.*noise.*Received: frozen=False"),
+        ({"warmup": np.ones((1, 4))}, r"`warmup` must be None.*Received: warmup="),
+        ({"format": "tflite"}, r"`format`.*saved_model.*onnx.*Received: format='tfl"),
+        ({"path": "saved"}, r"`path`.*'frozen.onnx': it has '1'. Received: path="),
+        ({"model": ending_in(layers.ReLU(), "mean")}, r"`model`.*names.*\['mean'\]"),
+        ({"model": ending_in(Lacking())}, r"(?s)`model` can't be .*Erfinv.*Received: "),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved" / "1").mkdir(parents=True)
+    (tmp_path / "saved" / "1" / "saved_model.pb").touch()
+    defaults = {"model": ending_in(layers.ReLU()), "path": "m", "format": "onnx"}
+    with pytest.raises(ValueError, match=message):
+        kv.export(**{**defaults, "samples": 2, **arguments})
+    assert os.listdir() == ["saved"]
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch):
+    call = onnx.Answers.call
+
+    def off(self, inputs):
+        mean, *rest = call(self, inputs)
+        return [mean + 1e-3, *rest]
+
+    monkeypatch.setattr(onnx.Answers, "call", off)
+    with pytest.raises(ValueError, match=r"'mean' of 1 rows is wrong by 0.001 in froz"):
+        kv.export(sequential(), tmp_path / "m", 2, format="onnx")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_package_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"pip install keras_variance\[onnx\]"):
+        kv.export(sequential(), tmp_path / "m", 2, format="onnx")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_backend_without_an_exporter(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    message = r"`format`.*KERAS_BACKEND=tensorflow or torch. Received: .*jax"
+    with pytest.raises(ValueError, match=message):
+        onnx.packages()
