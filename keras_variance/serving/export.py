@@ -125,11 +125,10 @@ def export(
     fixed = {}  # models without noise
     if frozen:
         fixed["frozen"] = Frozen(model, samples, seed, likelihood)
-    moments = _moments(model, likelihood, head)
+        fixed["frozen"](interface.example())  # builds it
+    moments = _moments(model, likelihood, head, interface.example())
     if moments is not None:
         fixed["moments"] = moments
-    for each in fixed.values():
-        each(interface.example())  # builds it
 
     def write(folder):
         if format == "onnx":
@@ -203,25 +202,24 @@ class Frozen(keras.Model):
 
     def __init__(self, model, samples, seed, likelihood):
         super().__init__(name=model.name)
-        self.names = [f"member_{k}" for k in range(samples)]
-        for k, name in enumerate(self.names):
-            # What is not drawn is shared, and in the file once. In a list PyTorch would
-            # know layers by their names, which are the same
-            setattr(self, name, draw_layers(model, derive(seed, k)))
+        # What is not drawn is shared, and in the file once
+        self.members = [draw_layers(model, derive(seed, k)) for k in range(samples)]
         self.likelihood = likelihood
 
     def call(self, inputs):
-        each = [getattr(self, name)(inputs) for name in self.names]
+        each = [member(inputs) for member in self.members]
         samples = tree.map_structure(lambda *xs: ops.stack(xs, axis=1), *each)
         return of_samples(samples, self.likelihood)
 
 
-def _moments(model, likelihood, head):
+def _moments(model, likelihood, head, example):
     """The model of the endpoint `moments`; None if a layer of the source has no rule,
     or there is no source to inspect."""
     if not is_functional(model):
         return None
     try:
-        return propagate_moments(model, likelihood, head, statistics=True)
+        moments = propagate_moments(model, likelihood, head, statistics=True)
+        moments(example)  # builds it; symbolic inputs may lack masks that these have
+        return moments
     except UnsupportedError:
         return None

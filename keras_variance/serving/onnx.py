@@ -1,5 +1,6 @@
 """ONNX files of models without noise, each compared with its model."""
 
+import contextlib
 import functools
 import warnings
 
@@ -66,7 +67,7 @@ def write(path, model, interface):
     answers(list(batches[0].values()))  # builds it
     options = {"input_signature": [interface.specs], "verbose": False}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_gradients(answers):
             # That tracing may fix what should not be: the comparison would show it
             warnings.simplefilter("ignore")
             answers.export(str(path), format="onnx", **options)
@@ -92,6 +93,21 @@ class Answers(keras.Model):
     def call(self, inputs):
         outputs = self.model(self.interface.pack(inputs))
         return list(self.interface.statistics(outputs).values())
+
+
+@contextlib.contextmanager
+def _without_gradients(model):
+    """Let PyTorch trace variables as constants. Keras tells it of one for each name,
+    and layers of the members of an ensemble, or of nested models, have the same."""
+    values = [each.value for each in model.variables]
+    values = [x for x in values if getattr(x, "requires_grad", False)]
+    for x in values:
+        x.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for x in values:
+            x.requires_grad_(True)
 
 
 def _answers(model, interface, rows):
