@@ -66,7 +66,8 @@ def export(
 
     Args:
         model: A built Keras model with variance layers.
-        path: A local folder for the versions of this model; made if it is not there.
+        path: A local folder for the versions of this model, in one format; made if it
+            is not there.
         samples: Integer ≥ 1, the number of samples, in memory at the same time.
         version: Integer ≥ 1. Defaults to the one after the highest.
         likelihood: As for `mc_predict`.
@@ -92,6 +93,8 @@ def export(
             local, not readable and writable or has other things in it, the version
             exists, or inputs do not fit; if ONNX can't be written here, or should have
             fresh noise or a warm-up. Nothing is left behind then.
+        ImportError: If an extra is needed that is not installed. Nothing is left
+            behind then, either.
 
     Example:
 

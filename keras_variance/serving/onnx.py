@@ -118,13 +118,12 @@ def _answers(model, interface, rows):
 def _rows(interface, number):
     """Zeros and ones, which any input takes, in no order: {name: array}."""
     rng = np.random.default_rng(0)
-    shapes = {spec.name: [size or 1 for size in spec.shape] for spec in interface.specs}
-    return {
-        spec.name: rng.integers(0, 2, (number, *shapes[spec.name][1:])).astype(
-            spec.dtype
-        )
-        for spec in interface.specs
-    }
+
+    def rows(spec):
+        shape = (number, *(size or 1 for size in spec.shape[1:]))
+        return rng.integers(0, 2, shape).astype(spec.dtype)
+
+    return {spec.name: rows(spec) for spec in interface.specs}
 
 
 def _name_outputs(path, names):
