@@ -163,7 +163,8 @@ def _cholesky(covariance):
     size = matrix.shape[-1]
     jitter = JITTER * ops.max(variance, axis=-1)[..., None, None] + 1e-30
     matrix = matrix + jitter * ops.eye(size, dtype=matrix.dtype)
-    if size > UNROLLED:
+    # From JAX there is no export to these, and XLA takes long to compile so much code
+    if size > UNROLLED or keras.backend.backend() == "jax":
         return ops.cholesky(matrix)
     return unrolled_cholesky(matrix, jitter)
 
