@@ -1,4 +1,4 @@
-"""`export`: a sampled ensemble as a SavedModel, for TF Serving."""
+"""`export`: a sampled ensemble as files that need neither Keras nor this package."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from keras import ops, tree
 
 from keras_variance import checks
 from keras_variance.random import derive, seeded_scope
-from keras_variance.serving import server
+from keras_variance.serving import onnx, server
 from keras_variance.serving.interface import Interface
 from keras_variance.serving.server import SEEDED
 from keras_variance.serving.versions import Versions
@@ -19,6 +19,9 @@ from keras_variance.transforms.outputs import resolve
 from keras_variance.transforms.predictive import Predictive, of_samples
 from keras_variance.transforms.walk import is_functional
 
+# What marks the folder of a version
+FORMATS = {"saved_model": "saved_model.pb", "onnx": "frozen.onnx"}
+
 
 def export(
     model,
@@ -27,16 +30,17 @@ def export(
     version: int | None = None,
     likelihood="auto",
     input_signature=None,
-    frozen: bool = False,
+    frozen: bool | None = None,
     seed: int | None = None,
     warmup=None,
     head="quasi_monte_carlo",
+    format: str = "saved_model",
 ) -> Path:
-    """Write a SavedModel of the model's ensemble, `path/<version>/`.
+    """Write a SavedModel, or ONNX files, of the model's ensemble, `path/<version>/`.
 
-    It needs TensorFlow alone. Its endpoints (signatures) take the model's inputs by
-    name and return `mean`, `variance`, `entropy` and `mutual_information` as in
-    `Prediction`, the last two for outputs with a likelihood only:
+    A SavedModel needs TensorFlow alone. Its endpoints (signatures) take the model's
+    inputs by name and return `mean`, `variance`, `entropy` and `mutual_information` as
+    in `Prediction`, the last two for outputs with a likelihood only:
 
     - `serving_default`: of the ensemble, with fresh noise in each call.
     - `serving_seeded`: with another input, `seed`, an int64 scalar: the same seed
@@ -48,12 +52,22 @@ def export(
     A model with several outputs returns `<output>_mean` and so on, by the names of
     its output layers, or by its keys.
 
+    ONNX needs onnxruntime, or another runtime, alone. It has no noise: two files, with
+    the same inputs and outputs for any number of rows, are its endpoints:
+
+    - `frozen.onnx`: of a fixed set of weight samples, repeatable by `seed`.
+    - `moments.onnx`: of one deterministic pass, as above.
+
+    They are compared with the model in onnxruntime before they are kept. It needs
+    `keras_variance[onnx]`, and Keras on TensorFlow or PyTorch.
+
     The folder is written under another name and moved into place: a server that
     watches `path` sees a whole model or none.
 
     Args:
         model: A built Keras model with variance layers.
-        path: A local folder for the versions of this model; made if it is not there.
+        path: A local folder for the versions of this model, in one format; made if it
+            is not there.
         samples: Integer ≥ 1, the number of samples, in memory at the same time.
         version: Integer ≥ 1. Defaults to the one after the highest.
         likelihood: As for `mc_predict`.
@@ -62,12 +76,14 @@ def export(
             needed for a subclassed model.
         frozen: Whether `serving_default` and `samples` use a fixed set of weight
             samples, which are in the file, in place of fresh noise: the same
-            answer always. For Sequential and Functional models.
+            answer always. For Sequential and Functional models. Defaults to False,
+            and to True in ONNX, which has nothing else.
         seed: Integer that makes frozen samples repeatable.
         warmup: A few rows, as for `model.predict`, or in a dict by the inputs' names,
-            which a server runs through each endpoint when it loads the model. Needs
+            which TF Serving runs through each endpoint when it loads the model. Needs
             `keras_variance[serving]`.
-        head: As for `propagate_moments`. LiteRT has the operators of `"mean_field"`.
+        head: As for `propagate_moments`.
+        format: `"saved_model"` or `"onnx"`.
 
     Returns:
         The folder of the new version.
@@ -75,7 +91,10 @@ def export(
     Raises:
         ValueError: If the model is not built or has no variance layer, a path is not
             local, not readable and writable or has other things in it, the version
-            exists, or inputs do not fit. Nothing is left behind then.
+            exists, or inputs do not fit; if ONNX can't be written here, or should have
+            fresh noise or a warm-up. Nothing is left behind then.
+        ImportError: If an extra is needed that is not installed. Nothing is left
+            behind then, either.
 
     Example:
 
@@ -91,10 +110,13 @@ def export(
     >>> sorted(outputs), outputs["mean"].shape
     (['entropy', 'mean', 'mutual_information', 'variance'], TensorShape([2, 3]))
     """
-    import tensorflow as tf
-
-    versions, head = Versions(path, version), heads.get(head)
+    marker = FORMATS[checks.one_of("format", format, FORMATS)]
+    versions, head = Versions(path, version, marker), heads.get(head)
+    if frozen is None:
+        frozen = format == "onnx"
     frozen, seed = checks.flag("frozen", frozen), checks.seed(seed)
+    if format == "onnx":
+        _check_onnx(frozen, warmup)
     interface = Interface(model, input_signature)
     if warmup is not None:
         warmup = interface.rows("warmup", warmup)
@@ -103,6 +125,40 @@ def export(
     options = {"likelihood": likelihood, "chunk_size": samples, "return_samples": True}
     noisy = Predictive(model, samples, **options)
     interface.learn(noisy(interface.example()), likelihood)
+    fixed = {}  # models without noise
+    if frozen:
+        fixed["frozen"] = Frozen(model, samples, seed, likelihood)
+        fixed["frozen"](interface.example())  # builds it
+    moments = _moments(model, likelihood, head, interface.example())
+    if moments is not None:
+        fixed["moments"] = moments
+
+    def write(folder):
+        if format == "onnx":
+            for name, each in fixed.items():
+                onnx.write(folder / f"{name}.onnx", each, interface)
+            return
+        endpoints = _write_saved_model(folder, interface, noisy, **fixed)
+        if warmup is not None:
+            server.write_warmup(folder, endpoints, warmup)
+
+    return versions.write(write)
+
+
+def _check_onnx(frozen, warmup):
+    onnx.packages()
+    expected = (
+        "True for format='onnx': its file would have one draw of the noise as a "
+        "constant, and repeat it in every call"
+    )
+    checks.require(frozen, "frozen", expected, frozen)
+    expected = "None for format='onnx': TF Serving alone has warm-up requests"
+    checks.require(warmup is None, "warmup", expected, warmup)
+
+
+def _write_saved_model(folder, interface, noisy, frozen=None, moments=None):
+    """Write the endpoints; return their names."""
+    import tensorflow as tf
 
     def drawn(noise, inputs):
         with seeded_scope(noisy, noise):
@@ -119,35 +175,25 @@ def export(
         return drawn(noise, inputs)
 
     def fixed(model):
-        model(interface.example())  # builds it
         return lambda *inputs: model(interface.pack(inputs))
 
-    default = fresh
-    if frozen:
-        default = fixed(Frozen(model, samples, seed, likelihood))
+    default = fresh if frozen is None else fixed(frozen)
     # name: function, what is answered of its outputs
     endpoints = {
         "serving_default": (default, interface.statistics),
         SEEDED: (seeded, interface.statistics),
         "samples": (default, interface.samples),
     }
-    moments = _moments(model, likelihood, head)
     if moments is not None:
         endpoints["moments"] = fixed(moments), interface.statistics
-
     archive = keras.export.ExportArchive()
     for name, (predict, answer) in endpoints.items():
         specs = [*interface.specs]
         if name == SEEDED:
-            specs.append(tf.TensorSpec((), tf.int64, name="seed"))
+            specs.append(keras.InputSpec(dtype="int64", shape=(), name="seed"))
         archive.add_endpoint(name, _composed(answer, predict), specs)
-
-    def write(temporary):
-        archive.write_out(str(temporary), verbose=False)
-        if warmup is not None:
-            server.write_warmup(temporary, list(endpoints), warmup)
-
-    return versions.write(write)
+    archive.write_out(str(folder), verbose=False)
+    return [*endpoints]
 
 
 def _composed(answer, predict):
@@ -169,12 +215,14 @@ class Frozen(keras.Model):
         return of_samples(samples, self.likelihood)
 
 
-def _moments(model, likelihood, head):
+def _moments(model, likelihood, head, example):
     """The model of the endpoint `moments`; None if a layer of the source has no rule,
     or there is no source to inspect."""
     if not is_functional(model):
         return None
     try:
-        return propagate_moments(model, likelihood, head, statistics=True)
+        moments = propagate_moments(model, likelihood, head, statistics=True)
+        moments(example)  # builds it; symbolic inputs may lack masks that these have
+        return moments
     except UnsupportedError:
         return None

@@ -1,5 +1,6 @@
 """What a served model is asked, and what it answers, by name."""
 
+import keras
 import numpy as np
 from keras import ops, tree
 
@@ -16,7 +17,7 @@ class Interface:
         signature: Specs in the structure of its inputs, or None for its own.
 
     Attributes:
-        specs: A `tf.TensorSpec` for each input, of any number of rows.
+        specs: A `keras.InputSpec` for each input, of any number of rows.
 
     Raises:
         ValueError: If there is no signature, or it does not fit.
@@ -58,8 +59,8 @@ class Interface:
         """
         arrays = [np.asarray(each) for each in self._in_order(x)]
         fits = len(arrays) == len(self.specs) and all(
-            spec.shape.is_compatible_with(array.shape)
-            and (array.dtype.kind in "biuf" or spec.dtype.name == "string")
+            _fits(array.shape, spec.shape)
+            and (array.dtype.kind in "biuf" or spec.dtype == "string")
             for spec, array in zip(self.specs, arrays, strict=False)
         )
         counts = {len(array) for array in arrays} if fits else set()
@@ -67,13 +68,13 @@ class Interface:
             received = _shapes(map(np.asarray, tree.flatten(x)))
             if isinstance(x, dict):
                 received = dict(zip(map(_dotted, _keys(x)), received, strict=True))
-            expected = {spec.name: (*spec.shape,) for spec in self.specs}
+            expected = {spec.name: spec.shape for spec in self.specs}
             raise ValueError(
                 f"Argument `{name}` must have rows for each of the inputs {expected}, "
                 f"as many for each, at least one. Received: {name}={received}"
             )
         return {
-            spec.name: array.astype(spec.dtype.as_numpy_dtype)
+            spec.name: array.astype("object" if spec.dtype == "string" else spec.dtype)
             for spec, array in zip(self.specs, arrays, strict=True)
         }
 
@@ -91,7 +92,7 @@ class Interface:
         """A row of ones."""
         return self.pack(
             [
-                ops.ones([size or 1 for size in spec.shape], spec.dtype.name)
+                ops.ones([size or 1 for size in spec.shape], spec.dtype)
                 for spec in self.specs
             ]
         )
@@ -124,8 +125,6 @@ class Interface:
 
 
 def _specs(structure):
-    import tensorflow as tf
-
     flat = tree.flatten(structure)
     names = [getattr(each, "name", None) or "" for each in flat]
     if not all(names) or len({*names, "seed"}) <= len(names):
@@ -139,14 +138,23 @@ def _specs(structure):
             f"Received: input_signature={structure}"
         )
     # Any number of rows, whatever the model was built with
-    return [tf.TensorSpec((None, *x.shape[1:]), x.dtype, x.name) for x in flat]
+    return [
+        keras.InputSpec(dtype=x.dtype, shape=(None, *x.shape[1:]), name=x.name)
+        for x in flat
+    ]
+
+
+def _fits(shape, expected):
+    pairs = zip(shape, expected, strict=False)
+    return len(shape) == len(expected) and all(
+        None in pair or len({*pair}) == 1 for pair in pairs
+    )
 
 
 def _check_signature(signature, own, specs):
     inputs = tree.flatten(own)
     same = len(inputs) == len(specs) and all(
-        spec.dtype.name == x.dtype
-        and spec.shape.is_compatible_with((None, *x.shape[1:]))
+        spec.dtype == x.dtype and _fits(spec.shape, (None, *x.shape[1:]))
         for spec, x in zip(specs, inputs, strict=False)
     )
     if not same:

@@ -30,19 +30,20 @@ def local_path(path) -> Path:
 
 
 class Versions:
-    """A folder of numbered SavedModels; a new one appears whole, or not at all.
+    """A folder of numbered exports; a new one appears whole, or not at all.
 
     Args:
         path: The folder; it may not exist yet.
         version: Integer ≥ 1, of the next one. Defaults to the highest plus 1.
+        marker: The name of a file that each version has: they are of one format.
 
     Raises:
         ValueError: If the folder is not a local one, has other things in it, can't be
             read or written to, or has the version.
     """
 
-    def __init__(self, path, version=None):
-        self.path = local_path(path)
+    def __init__(self, path, version=None, marker="saved_model.pb"):
+        self.path, self.marker = local_path(path), marker
         if version is not None:
             version = checks.integer("version", version, minimum=1)
         self.version = version
@@ -118,11 +119,12 @@ class Versions:
             )
         for each in self.path.iterdir():
             hidden = each.name.startswith(".")
-            exported = each.name.isdecimal() and (each / "saved_model.pb").exists()
+            exported = each.name.isdecimal() and (each / self.marker).exists()
             if not hidden and not exported:
                 raise ValueError(
                     "Argument `path` must be a new or empty folder, or one of exported "
-                    f"versions: it has '{each.name}'. Received: path={self.path}"
+                    f"versions with '{self.marker}': it has '{each.name}'. "
+                    f"Received: path={self.path}"
                 )
         if self.version in self._existing():
             raise ValueError(

@@ -309,13 +309,13 @@ def test_lite(rng, tmp_path):
 
     model = sequential()
     x = data(model, rng)["x"]
-    folder = kv.export(model, tmp_path, SAMPLES, head="mean_field")
+    folder = kv.export(model, tmp_path, SAMPLES)
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(folder), signature_keys=["moments"]
     )
     lite = Interpreter(model_content=converter.convert())
     served = lite.get_signature_runner("moments")(x=x)
-    expected = kv.moment_predict(model, x, head="mean_field", verbose=0)
+    expected = kv.moment_predict(model, x, verbose=0)
     for key in STATISTICS:
         np.testing.assert_allclose(served[key], getattr(expected, key), atol=1e-4)
 

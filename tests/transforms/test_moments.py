@@ -178,6 +178,25 @@ def test_singular_covariance(scale, rng):
     np.testing.assert_allclose(np.sum(p.mean, axis=-1), 1, rtol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 2, 10, 32])
+def test_unrolled_cholesky(size, rng):
+    """Against NumPy's; and of a matrix of rank 1, whose small pivots are rounded."""
+    half = rng.normal(size=(2, 3, size, size + 5))
+    smallest = np.full((2, 3, 1, 1), 1e-5, "float32")
+
+    def factor(matrix):
+        return np.asarray(heads.unrolled_cholesky(keras.ops.array(matrix), smallest))
+
+    matrix = (half @ half.swapaxes(-1, -2)).astype("float32")
+    expected = np.linalg.cholesky(matrix.astype("float64"))
+    np.testing.assert_allclose(factor(matrix), expected, rtol=1e-4, atol=1e-4)
+    line = half[..., :1] / np.abs(half[..., :1]).max(axis=-2, keepdims=True)
+    matrix = line @ line.swapaxes(-1, -2) + 1e-5 * np.eye(size)
+    lower = factor(matrix.astype("float32"))
+    np.testing.assert_array_equal(lower, np.tril(lower))
+    np.testing.assert_allclose(lower @ lower.swapaxes(-1, -2), matrix, atol=1e-6)
+
+
 def test_points():
     """Mean 0 by their negatives, the identity as covariance, and evenly spread."""
     points = heads.normal_points(32, 10)

@@ -20,6 +20,8 @@ __all__ = [
 
 # Of the largest variance, added to all: a Cholesky factor in single precision
 JITTER = 1e-5
+# Classes up to which a Cholesky factor is written out, a few operators for each
+UNROLLED = 32
 
 
 class Head(families.Member):
@@ -46,6 +48,9 @@ class QuasiMonteCarlo(Head):
     ones, fixed, of the layer's inputs; the variance of each logit is exact, the
     correlations are those of the points.
 
+    Up to 32 classes, and with 64 points for any number of them, it consists of
+    operators that ONNX and LiteRT have.
+
     Args:
         points: Integer ≥ 4, a multiple of 4: the number of points.
 
@@ -70,7 +75,7 @@ class QuasiMonteCarlo(Head):
         variance = ops.mean(ops.square(samples - mean), axis=points)
 
         def entropy():
-            each = Categorical().entropy(ops.moveaxis(samples, axis, -1))
+            each = Categorical().entropy(ops.swapaxes(samples, axis, -1))
             return ops.mean(each, axis=-1)
 
         return Moments(ops.squeeze(mean, points), variance, entropy=entropy)
@@ -81,7 +86,7 @@ class QuasiMonteCarlo(Head):
         half = ops.convert_to_tensor(half, logits.mean.dtype)
         if logits.covariance is None:
             return ops.sqrt(logits.variance)[..., None] * half
-        return ops.matmul(_cholesky(logits.covariance.matrix()), half)
+        return ops.matmul(_cholesky(logits.covariance), half)
 
     def _of_inputs(self, logits):
         """Those of random points of what the logits are computed from: (…, points / 5,
@@ -154,10 +159,38 @@ def _softmax(logits, axis):
 
 
 def _cholesky(covariance):
-    size = covariance.shape[-1]
-    diagonal = ops.diagonal(covariance, axis1=-2, axis2=-1)
-    jitter = JITTER * ops.max(diagonal, axis=-1)[..., None, None] + 1e-30
-    return ops.cholesky(covariance + jitter * ops.eye(size, dtype=covariance.dtype))
+    matrix, variance = covariance.matrix(), covariance.variance
+    size = matrix.shape[-1]
+    jitter = JITTER * ops.max(variance, axis=-1)[..., None, None] + 1e-30
+    matrix = matrix + jitter * ops.eye(size, dtype=matrix.dtype)
+    # From JAX there is no export to these, and XLA takes long to compile so much code
+    if size > UNROLLED or keras.backend.backend() == "jax":
+        return ops.cholesky(matrix)
+    return unrolled_cholesky(matrix, jitter)
+
+
+def unrolled_cholesky(matrix, smallest):
+    """L with L Lᵀ = A, column by column, of operators that ONNX and LiteRT have.
+
+    They have no Cholesky factor.
+
+    Args:
+        matrix: A, (…, n, n).
+        smallest: Eigenvalue of A, (…, 1, 1): no pivot is below it, but for rounding.
+    """
+    size = matrix.shape[-1]
+
+    def examples_last(x):
+        return ops.transpose(ops.reshape(x, (-1, *x.shape[-2:])), (1, 2, 0))
+
+    rest, smallest = examples_last(matrix), examples_last(smallest)[0]
+    columns = []
+    for k in range(size):
+        column = rest[0] / ops.sqrt(ops.maximum(rest[0, :1], smallest))
+        columns.append(ops.pad(column, [(k, 0), (0, 0)]))
+        rest = rest[1:, 1:] - column[1:, None] * column[None, 1:]
+    factor = ops.transpose(ops.stack(columns, axis=1), (2, 0, 1))
+    return ops.reshape(factor, ops.shape(matrix))
 
 
 def _check_axis(operation, logits):
