@@ -4,6 +4,8 @@ Each stands here with the reason; `tests/test_keras.py` has a test for each, whi
 fails with a Keras that has changed it.
 """
 
+import contextlib
+
 import keras
 from keras import tree
 from keras.src import backend
@@ -135,6 +137,20 @@ def seed_generators(layer):
         for generator in each._seed_generators:
             found[id(generator)] = generator
     return list(found.values())
+
+
+@contextlib.contextmanager
+def obeyed(generators):
+    """Dropout draws from these generators in here, as other random layers do: on
+    PyTorch Keras's dropout ignores a generator that was given no seed."""
+    unseeded = [each for each in generators if each._initial_seed is None]
+    for each in unseeded:
+        each._initial_seed = 0
+    try:
+        yield
+    finally:
+        for each in unseeded:
+            each._initial_seed = None
 
 
 def trace(function, *inputs):

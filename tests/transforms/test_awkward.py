@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import tree
 from scipy import special
 
@@ -20,6 +19,7 @@ from keras_variance.transforms import (
     shrink,
     zero_mean,
 )
+from tests import backends
 from tests.transforms import awkward
 
 SAMPLES = 2
@@ -341,11 +341,14 @@ def test_pruning(own):
     assert_equal(arrays(result(own.x)), expected, own.tolerance)
 
 
+@backends.tensorflow_only
 @pytest.mark.parametrize(
     "case", ["nested_names", "two_heads", "mask_reader", "binary_logits"], indirect=True
 )
 def test_export(case, tmp_path):
     """Each endpoint answers with the source's predictions."""
+    import tensorflow as tf
+
     folder = kv.export(case.model, tmp_path, samples=SAMPLES)
     served = tf.saved_model.load(folder)
     source = case.model
