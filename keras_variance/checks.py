@@ -116,6 +116,16 @@ def verbose(value):
     return value
 
 
+def tensorflow(what: str, instead: str) -> None:
+    """Refuse what TensorFlow alone can do where it is not the backend."""
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            f"{what} needs the TensorFlow backend: {instead}. "
+            f"Received: KERAS_BACKEND={backend}"
+        )
+
+
 def model(value):
     """A Keras model."""
     require(isinstance(value, keras.Model), "model", "a Keras model", value)

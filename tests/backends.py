@@ -3,7 +3,6 @@
 Functions take no arguments, or tensors; they may read and write Keras variables.
 """
 
-import functools
 import itertools
 
 import keras
@@ -28,27 +27,19 @@ tensorflow_only = pytest.mark.skipif(
 )
 
 
-def grid(*axes, valid=lambda *_: True):
-    """The valid cells of a grid for `parametrize`: all of them under TensorFlow.
+def covering(cells):
+    """So many cells of a grid that each two values that occur in one of them do.
 
-    Elsewhere so many that each pair of values of two axes that is in the whole grid
-    is in one of them.
+    Args:
+        cells: Tuples of one length, a value for each axis.
     """
-    return thinned([cell for cell in itertools.product(*axes) if valid(*cell)])
-
-
-def thinned(cells):
-    """As `grid`, of given cells, which are tuples of one length."""
-    cells = list(cells)
-    if BACKEND == "tensorflow":
-        return cells
-    left = set().union(*map(_pairs, cells))
-    kept = []
+    pairs = {c: {*itertools.combinations(enumerate(c), 2)} for c in cells}
+    left, kept = set().union(*pairs.values()), set()
     while left:
-        best = max(cells, key=lambda cell: len(_pairs(cell) & left))
-        left -= _pairs(best)
-        kept.append(best)
-    return sorted(kept, key=cells.index)
+        best = max(pairs, key=lambda cell: len(pairs[cell] & left))
+        left -= pairs[best]
+        kept.add(best)
+    return kept
 
 
 def compiled(function, jit_compile=False):
@@ -166,9 +157,3 @@ def _used(function, *args):
     with _Recorder() as scope:
         function(*args)
     return list(scope.variables.values())
-
-
-@functools.cache
-def _pairs(cell):
-    """Each two axes of a cell with their values."""
-    return frozenset(itertools.combinations(enumerate(cell), 2))

@@ -34,7 +34,7 @@ def export(
 ) -> Path:
     """Write a SavedModel of the model's ensemble, `path/<version>/`.
 
-    It needs TensorFlow alone. Its endpoints (signatures) take the model's inputs by
+    A server needs TensorFlow alone. Endpoints (signatures) take the model's inputs by
     name and return `mean`, `variance`, `entropy` and `mutual_information` as in
     `Prediction`, the last two for outputs with a likelihood only:
 
@@ -73,6 +73,7 @@ def export(
         The folder of the new version.
 
     Raises:
+        RuntimeError: If TensorFlow is not the backend.
         ValueError: If the model is not built or has no variance layer, a path is not
             local, not readable and writable or has other things in it, the version
             exists, or inputs do not fit. Nothing is left behind then.
@@ -91,6 +92,11 @@ def export(
     >>> sorted(outputs), outputs["mean"].shape
     (['entropy', 'mean', 'mutual_information', 'variance'], TensorShape([2, 3]))
     """
+    checks.tensorflow(
+        "`export`",
+        "save the model as a `.keras` file, and load and export that in a process "
+        "with KERAS_BACKEND=tensorflow",
+    )
     import tensorflow as tf
 
     versions, head = Versions(path, version), heads.get(head)
