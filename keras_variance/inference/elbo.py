@@ -121,4 +121,4 @@ def _log_likelihood(likelihood, y, outputs, samples):
         p = ops.convert_to_numpy(each.predictions(ops.convert_to_tensor(output)))
         for k in range(samples):
             total += np.sum(each.log_likelihood(labels, p[:, k]), dtype="float64")
-    return float(total)
+    return float(ops.convert_to_numpy(total))

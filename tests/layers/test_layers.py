@@ -213,7 +213,7 @@ def test_arguments_of_the_stock_layer(rng):
     )
     outputs = layer(np.ones((2, 4)))
     assert layer.name == "stochastic"
-    assert np.all(outputs >= 0)
+    assert np.all(np.asarray(outputs) >= 0)
     np.testing.assert_allclose(layer.losses[0], 0.01 * 12, rtol=1e-6)
     np.testing.assert_array_equal(layer.bias, np.ones(3))
     assert isinstance(layer.kernel.constraint, keras.constraints.NonNeg)
