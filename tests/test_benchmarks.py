@@ -40,6 +40,7 @@ def in_process(monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
 
 
+@tensorflow_only
 def test_layer_step_runs(monkeypatch, capsys):
     monkeypatch.setattr(layer_step, "BATCH", 2)
     layer_step.main(["--repeats", "1"])
@@ -136,6 +137,7 @@ def test_soak_finds_what_is_lost(tmp_path):
         killed(soak.Exporter, 1).verify(rounds, 0)
 
 
+@tensorflow_only
 def test_growth_of_memory():
     level = [700.0] * 5 + [800.0] * 20
     assert soak.growth(level) == 0

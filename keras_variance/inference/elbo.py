@@ -102,7 +102,9 @@ def elbo(
     data_term = total / samples
     generator = keras.random.SeedGenerator(seed)
     kl = math.fsum(
-        each.kl_divergence(generator) for each in layers if each.prior is not None
+        ops.convert_to_numpy(each.kl_divergence(generator))
+        for each in layers
+        if each.prior is not None
     )
     return ELBO(data_term - kl, data_term, kl)
 

@@ -311,6 +311,8 @@ def test_metrics_of_an_epoch_without_noise(own):
         arguments = {"epochs": 1, "verbose": 0, "callbacks": [callback]}
         return own.model.fit(own.x, own.y, **arguments).history
 
+    if backends.BACKEND == "torch" and own.name == "per_pixel":
+        pytest.skip("Keras has no gradient of a loss of pixels there")
     if own.name in ("subclassed", "two_arguments", "regression"):
         assert_refused(fit)
         return

@@ -102,7 +102,8 @@ def gaussian(shape, rng, draws=DRAWS):
     mean, stddev = rng.normal(size=shape) * 1.5, rng.uniform(0.1, 2, size=shape)
     mean, variance = (x.astype("float32") for x in (mean, stddev**2))
     x = mean + np.sqrt(variance) * rng.normal(size=(draws, *shape))
-    return Moments(mean[None], variance[None]), x.astype("float32")
+    tensors = (keras.ops.convert_to_tensor(each[None]) for each in (mean, variance))
+    return Moments(*tensors), x.astype("float32")
 
 
 def propagate(layer, x):
