@@ -159,6 +159,20 @@ def trace(function, *inputs):
     return backend.compute_output_spec(function, *inputs)
 
 
+def output_spec(model, inputs):
+    """The symbolic outputs of a subclassed model. On JAX the scope that Keras opens for
+    it hides the values that variables have in `fit` and `predict`."""
+    if backend.backend() != "jax":
+        return model.compute_output_spec(inputs)
+    values = [(each, each.value) for each in model.variables]
+
+    def call(inputs):
+        with keras.StatelessScope(values):
+            return model.call(inputs)
+
+    return trace(call, inputs)
+
+
 def unlock(layer):
     """Let a built layer take more weights; Keras does the same for LoRA weights."""
     layer._tracker.unlock()

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import keras_variance as kv
-from tests.backends import tensorflow_only
 from keras_variance.transforms.draw import ADDED
 from keras_variance.transforms.moments.rules import RULES
+from tests.backends import tensorflow_only
 
 NAN, INF, HUGE = math.nan, math.inf, 10**400
 X, Y = np.ones((6, 4), "float32"), np.arange(6) % 3
