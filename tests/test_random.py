@@ -1,4 +1,5 @@
 import concurrent.futures
+import itertools
 
 import keras
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import keras_variance as kv
 from keras_variance.random import BLOCK, SeedGenerator, Stream, derive
 from tests import backends
+from tests.statistics import assert_uncorrelated
 
 
 def normal(generator):
@@ -109,6 +111,18 @@ def test_layers_draw_different_noise_on_each_replica(strategy):
     run = backends.compiled(lambda: strategy.run(lambda: layer(x)))
     first, second = run().values
     assert not np.any(np.equal(first, second))
+
+
+def test_consecutive_seeds_draw_independent_noise():
+    """In layers, call by call, and in samples."""
+    x, options = np.ones((1, 1), "float32"), {"kernel_initializer": "ones"}
+    layers = [kv.VarianceDense(5000, seed=seed, **options) for seed in (1, 2)]
+    draws = [np.asarray(layer(x))[0] for layer in layers for _ in range(3)]
+    for seed in (3, 4):
+        model = keras.Sequential([keras.Input((1,)), kv.VarianceDense(5000, **options)])
+        draws += [*np.asarray(kv.transforms.ensemble(model, 3, seed=seed)(x))[0]]
+    for first, second in itertools.combinations(draws, 2):
+        assert_uncorrelated(first, second)
 
 
 def test_derived_seeds():

@@ -343,6 +343,24 @@ def test_pruning(own):
     assert_equal(arrays(result(own.x)), expected, own.tolerance)
 
 
+TRANSFORMS = {name: make for name, (make, _, _) in INTERPRETERS.items()} | BUILDERS
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # of what is dropped
+@pytest.mark.parametrize("name", [*TRANSFORMS, "zero_mean"])
+@pytest.mark.parametrize("model", ["nested_names", "frozen_nested"])
+def test_what_is_made_may_be_trained(model, name, rng):
+    """And the source keeps its variables, whose buffers JAX would give away."""
+    source, x, _ = awkward.new(model, rng, posterior="layer_alpha")
+    result = TRANSFORMS.get(name, zero_mean)(source)
+    targets = tree.map_structure(lambda y: np.zeros(y.shape), result(x))
+    result.compile("sgd", tree.map_structure(lambda _: "mse", targets))
+    result.fit(x, targets, verbose=0)
+    result.predict(x, verbose=0)
+    assert all(np.isfinite(each).all() for each in map(np.array, source.variables))
+    assert np.isfinite(source.predict(x, verbose=0)).all()
+
+
 @backends.tensorflow_only
 @pytest.mark.parametrize(
     "case", ["nested_names", "two_heads", "mask_reader", "binary_logits"], indirect=True
