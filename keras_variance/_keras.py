@@ -4,6 +4,8 @@ Each stands here with the reason; `tests/test_keras.py` has a test for each, whi
 fails with a Keras that has changed it.
 """
 
+import contextlib
+
 import keras
 from keras import tree
 from keras.src import backend
@@ -137,10 +139,38 @@ def seed_generators(layer):
     return list(found.values())
 
 
+@contextlib.contextmanager
+def obeyed(generators):
+    """Dropout draws from these generators in here, as other random layers do: on
+    PyTorch Keras's dropout ignores a generator that was given no seed."""
+    unseeded = [each for each in generators if each._initial_seed is None]
+    for each in unseeded:
+        each._initial_seed = 0
+    try:
+        yield
+    finally:
+        for each in unseeded:
+            each._initial_seed = None
+
+
 def trace(function, *inputs):
     """Run a function on symbolic inputs without a trace left in a graph, so that the
     errors of a `call` are raised as they are: `Layer.__call__` rewrites them."""
     return backend.compute_output_spec(function, *inputs)
+
+
+def output_spec(model, inputs):
+    """The symbolic outputs of a subclassed model. On JAX the scope that Keras opens for
+    it hides the values that variables have in `fit` and `predict`."""
+    if backend.backend() != "jax":
+        return model.compute_output_spec(inputs)
+    values = [(each, each.value) for each in model.variables]
+
+    def call(inputs):
+        with keras.StatelessScope(values):
+            return model.call(inputs)
+
+    return trace(call, inputs)
 
 
 def unlock(layer):

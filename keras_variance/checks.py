@@ -116,6 +116,20 @@ def verbose(value):
     return value
 
 
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+
+
+def backend(what: str, needed, instead: str) -> None:
+    """Refuse what some of Keras's backends alone can do where it runs on another."""
+    received = keras.backend.backend()
+    if received not in needed:
+        names = " or ".join(BACKENDS[each] for each in needed)
+        raise RuntimeError(
+            f"{what} needs Keras on {names}: {instead}. "
+            f"Received: KERAS_BACKEND={received}"
+        )
+
+
 def model(value):
     """A Keras model."""
     require(isinstance(value, keras.Model), "model", "a Keras model", value)

@@ -45,7 +45,8 @@ class RandomLinear(NamedTuple):
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         if keras.backend.standardize_dtype(kernel.dtype) != dtype:
             kernel = ops.saturate_cast(kernel, dtype)
-        return self.linear(inputs, kernel)
+        # Keras computes double precision in single where TensorFlow isn't its backend
+        return ops.cast(self.linear(inputs, kernel), dtype)
 
     def add_mean(self, inputs, deviation):
         """`linear(inputs, mean) + deviation`, in the dtype of `inputs`."""

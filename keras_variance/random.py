@@ -186,7 +186,8 @@ def seeded(model, seed: int):
     try:
         for state, start in _starts(generators, seed):
             state.assign(start)
-        yield model
+        with _keras.obeyed(generators):
+            yield model
     finally:
         for generator, state in zip(generators, before, strict=True):
             generator.state.assign(state)
@@ -198,6 +199,7 @@ def _generators(model):
     return _keras.seed_generators(model)
 
 
+@contextlib.contextmanager
 def seeded_scope(layer, seed):
     """A scope in which a layer draws the noise of a seed, without effect on variables.
 
@@ -206,7 +208,9 @@ def seeded_scope(layer, seed):
     generators = _keras.seed_generators(layer)
     # An inner scope does not see the values of an outer one
     values = [(each, each.value) for each in layer.variables]
-    return keras.StatelessScope([*values, *_starts(generators, seed)])
+    values += _starts(generators, seed)
+    with keras.StatelessScope(values) as scope, _keras.obeyed(generators):
+        yield scope
 
 
 def _starts(generators, seed):

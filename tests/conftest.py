@@ -1,3 +1,4 @@
+import collections
 import gc
 import os
 
@@ -8,15 +9,35 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import keras_variance  # noqa: F401
+from tests import backends
 
-# Two logical devices, for tests with `tf.distribute.MirroredStrategy`
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * 2,
-)
+BACKEND = backends.BACKEND
+
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+
+    # Two logical devices, for tests with `tf.distribute.MirroredStrategy`
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+elif BACKEND == "torch":
+    import torch
+
+    torch.set_num_threads(1)  # a process of tests for each core
+    to_array = torch.Tensor.__array__
+
+    def detached(tensor, *args, **kwargs):
+        """NumPy takes tensors with a gradient, and of half precision, too."""
+        tensor = tensor.detach()
+        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        return to_array(tensor, *args, **kwargs)
+
+    torch.Tensor.__array__ = detached
+    # NumPy's functions of tensors return arrays
+    torch.Tensor.__array_wrap__ = lambda tensor, array, *_: array
 
 
 def pytest_addoption(parser):
@@ -25,6 +46,30 @@ def pytest_addoption(parser):
         action="store_true",
         help="a fresh seed for every test, to measure how often chance fails one",
     )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Grids are whole under TensorFlow, where docstrings may use it, too.
+
+    Elsewhere each two arguments of a test still meet in all their values.
+    """
+    if BACKEND == "tensorflow":
+        return
+    tests = collections.defaultdict(dict)
+    for item in items:
+        if hasattr(item, "callspec"):
+            cell = tuple(map(id, item.callspec.params.values()))
+            tests[item.parent, item.function][cell] = item
+    grids = [cells for cells in tests.values() if len(next(iter(cells))) > 2]
+    left_out = [
+        cells[cell] for cells in grids for cell in {*cells} - backends.covering(cells)
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        test = getattr(item, "dtest", None)
+        if test and any("tensorflow" in each.source for each in test.examples):
+            item.add_marker(pytest.mark.skip(reason="an example with TensorFlow"))
 
 
 def pytest_collection_finish():
@@ -58,5 +103,7 @@ def strategy():
     They reduce without collective operations, whose keys strategies of one
     process would share.
     """
+    if BACKEND != "tensorflow":
+        pytest.skip("strategies are TensorFlow's")
     reduction = tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], reduction)

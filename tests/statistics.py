@@ -22,6 +22,7 @@ def assert_moments(draws, mean, variance, kurtosis=3.0):
             error of the variance depends. Normal variables have 3.
     """
     draws = np.asarray(draws, "float64")
+    mean, variance = np.asarray(mean, "float64"), np.asarray(variance, "float64")
     n = len(draws)
     limit = threshold(2 * draws[0].size)
     error = draws.mean(axis=0) - mean

@@ -17,11 +17,13 @@ from benchmarks import (
     moments,
     predict,
     pruning,
-    serving,
-    soak,
 )
 from examples.paper import mnist_pruning
 from examples.paper.training import Backup
+from tests.backends import BACKEND, tensorflow_only
+
+if BACKEND == "tensorflow":
+    from benchmarks import serving, soak
 
 
 @pytest.fixture
@@ -38,6 +40,7 @@ def in_process(monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
 
 
+@tensorflow_only
 def test_layer_step_runs(monkeypatch, capsys):
     monkeypatch.setattr(layer_step, "BATCH", 2)
     layer_step.main(["--repeats", "1"])
@@ -70,6 +73,7 @@ def test_pruning_runs(monkeypatch, capsys):
     assert "80 % of units and filters" in capsys.readouterr().out
 
 
+@tensorflow_only
 def test_serving_runs(monkeypatch, capsys):
     monkeypatch.setattr(serving, "ROWS", (2,))
     serving.main(["--repeats", "1"])
@@ -89,6 +93,7 @@ def test_integrate_last_runs(capsys):
     assert "worth, plain samples" in capsys.readouterr().out
 
 
+@tensorflow_only
 def test_soak_runs(capsys):
     """One child of each kind is killed; no time for the growth of memory."""
     result = soak.main(["--minutes", "0"])
@@ -99,6 +104,7 @@ def test_soak_runs(capsys):
     assert "losses      0" in output
 
 
+@tensorflow_only
 def test_soak_finds_what_is_lost(tmp_path):
     """A backup and an export that are gone, or broken, after they were reported."""
     rounds = soak.Rounds(tmp_path, np.random.default_rng(0))
@@ -131,6 +137,7 @@ def test_soak_finds_what_is_lost(tmp_path):
         killed(soak.Exporter, 1).verify(rounds, 0)
 
 
+@tensorflow_only
 def test_growth_of_memory():
     level = [700.0] * 5 + [800.0] * 20
     assert soak.growth(level) == 0

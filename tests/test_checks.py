@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -63,3 +64,19 @@ def test_seeds_and_samples_of_numpy(value, rng):
     for transform in (draw, ensemble, zero_mean):
         first, second = (transform(model, seed=seed)(x) for seed in (value, 2))
         np.testing.assert_array_equal(first, second)
+
+
+def test_what_needs_another_backend_says_so(tmp_path, monkeypatch):
+    """And what to do, in place of an import that fails."""
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(3)])
+    for name, backends in {"saved_model": "TensorFlow", "onnx": r"\w+ or PyT"}.items():
+        match = rf"^`export` with .*{name}' needs Keras on {backends}.*\.keras.*=jax$"
+        with pytest.raises(RuntimeError, match=match):
+            kv.export(model, tmp_path / "m", format=name)
+    assert not (tmp_path / "m").exists()
+    for noise in kv.noises.MEMBERS:
+        layer = kv.VarianceDense(3, noise=noise)
+        layer.build((None, 4))
+        with pytest.raises(RuntimeError, match=r"`posterior_dist.*kernel_scale.*=jax$"):
+            layer.posterior_distribution()

@@ -37,12 +37,12 @@ def test_predictions(rng):
 
 
 def test_entropy(p, binary):
-    np.testing.assert_allclose(
-        Categorical().entropy(p), stats.entropy(p, axis=-1), rtol=1e-5
-    )
+    entropy = Categorical().entropy(ops.convert_to_tensor(p))
+    np.testing.assert_allclose(entropy, stats.entropy(p, axis=-1), rtol=1e-5)
     each = [stats.bernoulli(row).entropy().sum() for row in binary]
-    np.testing.assert_allclose(Bernoulli().entropy(binary), each, rtol=1e-5)
-    certain = np.array([[1.0, 0.0]])
+    entropy = Bernoulli().entropy(ops.convert_to_tensor(binary))
+    np.testing.assert_allclose(entropy, each, rtol=1e-5)
+    certain = ops.convert_to_tensor([[1.0, 0.0]])
     np.testing.assert_array_equal(Categorical().entropy(certain), [0])
     np.testing.assert_array_equal(Bernoulli().entropy(certain), [0])
 
@@ -59,7 +59,8 @@ def test_expected_entropy(rng):
             draws = rng.beta([200, 300], [400, 100], size=(100_000, 2))
         mean, variance = draws.mean(axis=0), draws.var(axis=0)
         exact = entropy(draws).mean()
-        (actual,) = np.asarray(likelihood.expected_entropy(mean[None], variance[None]))
+        moments = [ops.convert_to_tensor(each[None]) for each in (mean, variance)]
+        (actual,) = np.asarray(likelihood.expected_entropy(*moments))
         gap = float(entropy(mean)) - exact
         assert gap > 5e-4
         assert actual == pytest.approx(exact, abs=0.05 * gap)

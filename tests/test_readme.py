@@ -3,10 +3,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends import tensorflow_only
+
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("page", ("README.md", "docs/training.md"))
+@pytest.mark.parametrize(
+    "page", [pytest.param("README.md", marks=tensorflow_only), "docs/training.md"]
+)
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     """The page's Python blocks run, one after the other, as one program."""
     monkeypatch.chdir(tmp_path)

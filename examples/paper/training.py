@@ -380,6 +380,8 @@ def device():
         import jax
 
         kind = jax.devices()[0].device_kind
+    elif keras.backend.backend() == "torch":
+        kind = keras.ops.zeros(()).device.type
     else:
         kind = keras.distribution.list_devices()[0].split(":")[0]
     threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())

@@ -10,7 +10,7 @@ import math
 import keras
 from keras import ops
 
-from keras_variance import families
+from keras_variance import checks, families
 
 __all__ = [
     "MEMBERS",
@@ -41,7 +41,12 @@ class Noise(families.Member):
         raise NotImplementedError
 
     def distribution(self, mean, scale):
-        """`mean + scale · noise` as a `tensorflow_probability` distribution."""
+        """`mean + scale · noise` as a `tensorflow_probability` distribution.
+
+        Raises:
+            RuntimeError: If TensorFlow is not the backend.
+            ImportError: If `tensorflow_probability` is not installed.
+        """
         raise NotImplementedError
 
 
@@ -71,9 +76,7 @@ class Gaussian(Noise):
         return ops.reshape(pairs[:size], shape)
 
     def distribution(self, mean, scale):
-        from tensorflow_probability import distributions as tfd
-
-        return tfd.Normal(mean, ops.abs(scale))
+        return _tfd().Normal(mean, ops.abs(scale))
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -85,8 +88,7 @@ class Bernoulli(Noise):
         return ops.cast(2 * bits - 1, dtype)
 
     def distribution(self, mean, scale):
-        from tensorflow_probability import distributions as tfd
-
+        tfd = _tfd()
         return tfd.MixtureSameFamily(
             tfd.Categorical(probs=[0.5, 0.5]),
             tfd.Deterministic(ops.stack([mean - scale, mean + scale], axis=-1)),
@@ -102,10 +104,25 @@ class Uniform(Noise):
         return keras.random.uniform(shape, -bound, bound, dtype=dtype, seed=seed)
 
     def distribution(self, mean, scale):
-        from tensorflow_probability import distributions as tfd
-
-        reach = math.sqrt(3) * ops.abs(scale)
+        tfd, reach = _tfd(), math.sqrt(3) * ops.abs(scale)
         return tfd.Uniform(mean - reach, mean + reach)
+
+
+def _tfd():
+    """The distributions of TensorFlow Probability."""
+    checks.backend(
+        "`posterior_distribution`",
+        ("tensorflow",),
+        "use the layer's `kernel_mean` and `kernel_scale` with the distributions of "
+        "another library",
+    )
+    try:
+        from tensorflow_probability import distributions
+    except ImportError as error:
+        raise ImportError(
+            "`posterior_distribution` needs `pip install tensorflow-probability[tf]`"
+        ) from error
+    return distributions
 
 
 MEMBERS = {"gaussian": Gaussian, "bernoulli": Bernoulli, "uniform": Uniform}

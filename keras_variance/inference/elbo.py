@@ -102,7 +102,9 @@ def elbo(
     data_term = total / samples
     generator = keras.random.SeedGenerator(seed)
     kl = math.fsum(
-        each.kl_divergence(generator) for each in layers if each.prior is not None
+        ops.convert_to_numpy(each.kl_divergence(generator))
+        for each in layers
+        if each.prior is not None
     )
     return ELBO(data_term - kl, data_term, kl)
 
@@ -121,4 +123,4 @@ def _log_likelihood(likelihood, y, outputs, samples):
         p = ops.convert_to_numpy(each.predictions(ops.convert_to_tensor(output)))
         for k in range(samples):
             total += np.sum(each.log_likelihood(labels, p[:, k]), dtype="float64")
-    return float(total)
+    return float(ops.convert_to_numpy(total))

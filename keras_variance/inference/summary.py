@@ -181,7 +181,8 @@ def _quantiles(values):
 def _kl(layer):
     if layer.prior is None:
         return None
-    return float(layer.kl_divergence(keras.random.SeedGenerator(0)))
+    kl = layer.kl_divergence(keras.random.SeedGenerator(0))
+    return float(ops.convert_to_numpy(kl))
 
 
 def _verdict(log_alpha):

@@ -232,8 +232,11 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
         """The weights' posterior as a `tensorflow_probability` distribution.
 
         Returns:
-            A distribution whose batch shape is the kernel's (TensorFlow
-            backend only).
+            A distribution whose batch shape is the kernel's.
+
+        Raises:
+            RuntimeError: If TensorFlow is not the backend.
+            ImportError: If `tensorflow_probability` is not installed.
         """
         scale = self.kernel_scale
         mean = self.kernel_mean

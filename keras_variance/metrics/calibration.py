@@ -154,7 +154,8 @@ def _classes(y_true, y_pred, from_logits, dtype):
         )
     if len(true_shape) == 1 or true_shape[1:] == (1,):
         labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
-        y_true = ops.one_hot(labels, shape[1], dtype=dtype)
+        # Zeros for what is no class: PyTorch's `one_hot` refuses it
+        y_true = labels[:, None] == ops.arange(shape[1], dtype="int32")
     elif true_shape[1:] != shape[1:]:
         raise ValueError(
             "Argument `y_true` must have shape (batch,), (batch, 1) or (batch, "

@@ -21,6 +21,8 @@ from keras_variance.transforms.walk import is_functional
 
 # What marks the folder of a version
 FORMATS = {"saved_model": "saved_model.pb", "onnx": "frozen.onnx"}
+# Whose exporter Keras has
+BACKENDS = {"saved_model": ("tensorflow",), "onnx": ("tensorflow", "torch")}
 
 
 def export(
@@ -89,10 +91,11 @@ def export(
         The folder of the new version.
 
     Raises:
+        RuntimeError: If Keras runs on a backend that has no such export.
         ValueError: If the model is not built or has no variance layer, a path is not
             local, not readable and writable or has other things in it, the version
-            exists, or inputs do not fit; if ONNX can't be written here, or should have
-            fresh noise or a warm-up. Nothing is left behind then.
+            exists, or inputs do not fit; if ONNX should have fresh noise or a warm-up,
+            or can't be written. Nothing is left behind then.
         ImportError: If an extra is needed that is not installed. Nothing is left
             behind then, either.
 
@@ -111,6 +114,12 @@ def export(
     (['entropy', 'mean', 'mutual_information', 'variance'], TensorShape([2, 3]))
     """
     marker = FORMATS[checks.one_of("format", format, FORMATS)]
+    checks.backend(
+        f"`export` with format='{format}'",
+        BACKENDS[format],
+        "save the model as a `.keras` file, and load and export that in a process with "
+        f"KERAS_BACKEND={BACKENDS[format][0]}",
+    )
     versions, head = Versions(path, version, marker), heads.get(head)
     if frozen is None:
         frozen = format == "onnx"

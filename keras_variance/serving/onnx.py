@@ -7,8 +7,6 @@ import warnings
 import keras
 import numpy as np
 
-from keras_variance import checks
-
 # Of an answer, and of its largest entry: single precision in another order
 TOLERANCE = 1e-4
 # Of the comparison: files are traced with one, and must take any number
@@ -19,16 +17,8 @@ def packages():
     """The modules `onnx` and `onnxruntime`.
 
     Raises:
-        ValueError: If Keras's backend has no exporter of ONNX.
         ImportError: If one of the packages is not installed.
     """
-    checks.require(
-        keras.backend.backend() in ("tensorflow", "torch"),
-        "format",
-        "'saved_model' or, with Keras on TensorFlow or PyTorch, 'onnx': save the model "
-        "as `.keras`, and load and export it with KERAS_BACKEND=tensorflow or torch",
-        f"onnx on {keras.backend.backend()}",
-    )
     try:
         import onnx
         import onnxruntime

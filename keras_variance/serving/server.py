@@ -25,11 +25,10 @@ def write_warmup(folder, signatures, inputs, seed: int = 0):
 
     Raises:
         ValueError: For arguments that are none of these. No file is written then.
+        ImportError: If TensorFlow or TensorFlow Serving's protocol is not installed.
 
     Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup
     """
-    import tensorflow as tf
-
     checks.names("signatures", signatures)
     named = isinstance(inputs, dict) and inputs
     known = named and all(
@@ -38,6 +37,8 @@ def write_warmup(folder, signatures, inputs, seed: int = 0):
     checks.require(known, "inputs", "a dict of names and arrays", inputs)
     seed = checks.integer("seed", seed)
     predict_pb2, prediction_log_pb2 = protos()
+    import tensorflow as tf
+
     path = checks.path("folder", folder) / WARMUP
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:

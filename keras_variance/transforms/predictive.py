@@ -7,6 +7,7 @@ from keras_variance import checks
 from keras_variance.transforms.ensemble import Ensemble
 from keras_variance.transforms.moments.propagate import (
     expected_entropy,
+    ordered,
     predictions,
     statistics_spec,
 )
@@ -184,7 +185,7 @@ def _finish(total):
     """The statistics that are returned."""
     variance = total["squares"] / total["count"]
     rest = {k: v for k, v in total.items() if k not in ("count", "squares")}
-    return {**rest, "variance": variance}
+    return ordered({**rest, "variance": variance})
 
 
 def _statistics(record):

@@ -91,7 +91,7 @@ class Draws:
     def _repeat(self, value):
         if not isinstance(value, Known):
             return value
-        return Samples(_with_mask(ops.repeat, value.tensor, self.chunk, 0))
+        return Samples(_with_mask(_repeat, value.tensor, self.chunk, 0))
 
     def collect(self, finish):
         """`finish(chunk)` of all samples: tensors (batch, samples, …), in a list."""
@@ -103,7 +103,7 @@ class Draws:
         if self.samplers:
             return chunks
         samples = self.ensemble.samples
-        return tree.map_structure(lambda x: ops.repeat(x, samples, axis=1), chunks)
+        return tree.map_structure(lambda x: _repeat(x, samples, 1), chunks)
 
     def fold(self, finish, merge):
         """`finish(chunk)` of all chunks, merged by `merge(total, more)`."""
@@ -152,7 +152,7 @@ class Draws:
             outputs = sample(seed.of_sample(index * self.chunk), self.chunk)
             inputs = args[0].tensor
             if known and _keras.get_mask(inputs) is not None:
-                inputs = _with_mask(ops.repeat, inputs, self.chunk, 0)
+                inputs = _with_mask(_repeat, inputs, self.chunk, 0)
             return Samples(finish_call(layer, inputs, layer.activate(outputs)))
 
         return draw
@@ -212,6 +212,13 @@ def _is_one(count):
 
 def _has_loss(step):
     return getattr(step.operation, "activity_regularizer", None) is not None
+
+
+def _repeat(x, count, axis):
+    """`ops.repeat`, which Keras cannot trace on PyTorch."""
+    if keras.backend.backend() == "torch":
+        return x.repeat_interleave(count, axis)
+    return ops.repeat(x, count, axis)
 
 
 def _join(chunks):

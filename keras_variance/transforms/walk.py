@@ -183,9 +183,8 @@ def partial(model, inputs, is_source, training=None) -> Program:
     steps = []
     inputs = tree.map_structure(Known, inputs)
     if not is_functional(model):
-        specs = model.compute_output_spec(
-            tree.map_structure(lambda x: _spec(x.tensor), inputs)
-        )
+        specs = tree.map_structure(lambda x: _spec(x.tensor), inputs)
+        specs = _keras.output_spec(model, specs)
         outputs = tree.map_structure(Unknown, specs)
         options = {} if training is None else {"training": training}
         step = Step(model, (inputs,), options, tree.flatten(outputs), True)

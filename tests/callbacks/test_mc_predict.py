@@ -6,6 +6,7 @@ import pytest
 
 import keras_variance as kv
 from keras_variance.callbacks import mc_predict
+from tests.backends import BACKEND
 from tests.transforms.models import subclassed
 
 
@@ -80,6 +81,7 @@ def test_predictors_of_a_variance_layer(rng):
     assert last["val_ensemble_nll"] < last["val_sample_nll"]
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch compiles nothing")
 def test_compiled_once(rng, monkeypatch):
     model, x, y = new(rng)
     traces = []

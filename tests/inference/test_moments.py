@@ -1,9 +1,9 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import keras_variance as kv
+from tests import backends
 from tests.transforms.models import WALKED, new
 
 
@@ -49,15 +49,25 @@ def test_structure(name, rng):
 def test_regression(rng):
     """No probabilities: no entropy."""
     model, x = new("sequential", rng, posterior="additive")
-    prediction = kv.moment_predict(model, tf.constant(x), verbose=0)
+    prediction = kv.moment_predict(model, keras.ops.convert_to_tensor(x), verbose=0)
     layer = model.layers[-1]
     features = np.asarray(model.layers[0](x))
     variance = features**2 @ np.asarray(layer.kernel_scale) ** 2
     np.testing.assert_allclose(prediction.variance, variance, rtol=1e-5)
     assert prediction.entropy is prediction.mutual_information is None
+    batched = kv.moment_predict(model, x, batch_size=2, verbose=0)
+    np.testing.assert_allclose(batched.mean, prediction.mean, rtol=1e-5)
+
+
+@backends.tensorflow_only
+def test_dataset(rng):
+    import tensorflow as tf
+
+    model, x = new("sequential", rng, posterior="additive")
+    expected = kv.moment_predict(model, x, verbose=0)
     data = tf.data.Dataset.from_tensor_slices(x).batch(2)
     batched = kv.moment_predict(model, data, verbose=0)
-    np.testing.assert_allclose(batched.mean, prediction.mean, rtol=1e-5)
+    np.testing.assert_allclose(batched.mean, expected.mean, rtol=1e-5)
 
 
 def test_a_scalar_for_each_row():

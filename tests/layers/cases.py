@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import keras_variance as kv
+from tests import backends
 
 
 class Case(NamedTuple):
@@ -89,10 +89,4 @@ def jacobian(case, x):
 
 def sample(layer, x, draws):
     """Outputs of that many calls, (draws, *outputs), in one compiled function."""
-
-    @tf.function
-    def run():
-        calls = tf.range(draws)
-        return tf.map_fn(lambda _: layer(x), calls, fn_output_signature="float32")
-
-    return run().numpy()
+    return backends.repeated(lambda: layer(x), draws)

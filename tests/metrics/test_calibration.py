@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_variance.metrics import BrierScore, ExpectedCalibrationError
+from tests import backends
 
 ROWS, CLASSES, BINS = 200, 4, 7
 
@@ -97,7 +97,7 @@ def test_one_weight_for_all(new, reference, data):
 def test_compiled_by_xla(new, reference, data):
     labels, logits, y_pred, weight = data
     metric = new(from_logits=True)
-    tf.function(metric.update_state, jit_compile=True)(labels, logits, weight)
+    backends.compiled(metric.update_state, jit_compile=True)(labels, logits, weight)
     expected = reference(labels, y_pred, weight, BINS)
     np.testing.assert_allclose(metric.result(), expected, rtol=1e-5)
 
@@ -116,7 +116,7 @@ def test_a_prediction_that_is_nan_shows(new, reference, y_pred, jit_compile):
     metric = new()
     update = metric.update_state
     if jit_compile is not None:
-        update = tf.function(update, jit_compile=jit_compile)
+        update = backends.compiled(update, jit_compile)
     update(np.array([0, 1]), np.array(y_pred))
     assert np.isnan(float(metric.result()))
 
@@ -208,7 +208,7 @@ def test_mixed_policies_compute_in_float32(policy, data):
     keras.config.set_dtype_policy(policy)
     model = new_model()
     outputs = model(logits)
-    assert outputs.dtype == policy.removeprefix("mixed_")
+    assert backends.dtype(outputs) == policy.removeprefix("mixed_")
     np.testing.assert_array_equal(np.asarray(outputs, "float32"), logits)
     result = model.evaluate(logits, labels, verbose=0, return_dict=True)
     for name, (_, reference) in CASES.items():

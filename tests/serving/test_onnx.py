@@ -209,10 +209,3 @@ def test_a_package_that_is_missing(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install keras_variance\[onnx\]"):
         kv.export(sequential(), tmp_path / "m", 2, format="onnx")
     assert os.listdir(tmp_path) == []
-
-
-def test_a_backend_without_an_exporter(monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    message = r"`format`.*KERAS_BACKEND=tensorflow or torch. Received: .*jax"
-    with pytest.raises(ValueError, match=message):
-        onnx.packages()

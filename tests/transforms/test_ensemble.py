@@ -1,11 +1,11 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import tree
 
 import keras_variance as kv
 from keras_variance.transforms import ensemble, sampling
+from tests import backends
 from tests.layers.cases import ESTIMATORS
 from tests.statistics import assert_same_moments, assert_uncorrelated
 from tests.transforms.models import ALL, WALKED, new
@@ -17,16 +17,8 @@ DRAWS = 1500
 
 def many(function, x, draws):
     """Outputs of so many calls, (draws, …) each, in one compiled function."""
-    x = tree.map_structure(tf.constant, x)
-    spec = tree.map_structure(tf.TensorSpec.from_tensor, function(x))
-
-    @tf.function
-    def run():
-        return tf.map_fn(
-            lambda _: function(x), tf.range(draws), fn_output_signature=spec
-        )
-
-    return tree.map_structure(np.asarray, run())
+    x = tree.map_structure(keras.ops.convert_to_tensor, x)
+    return backends.repeated(lambda: function(x), draws)
 
 
 def separate_calls(model, x):
@@ -172,8 +164,8 @@ def test_mixed_precision(policy, estimator, rng):
     keras.config.set_dtype_policy(policy)
     model, x = new("convolutional", rng, estimator=estimator)
     outputs = ensemble(model, 4)(300 * x)
-    assert outputs.dtype == model.compute_dtype
-    assert np.all(np.isfinite(tf.cast(outputs, "float32")))
+    assert backends.dtype(outputs) == model.compute_dtype
+    assert np.all(np.isfinite(keras.ops.cast(outputs, "float32")))
 
 
 @pytest.mark.parametrize("samples", [0, -1, 2.0, None, "3"])

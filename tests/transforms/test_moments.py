@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from scipy import special
 
 import keras_variance as kv
 from keras_variance.transforms import ensemble, propagate_moments
 from keras_variance.transforms.moments import heads
+from tests import backends
 from tests.statistics import assert_moments, threshold
 from tests.transforms.models import WALKED, new
 from tests.transforms.test_ensemble import many
@@ -260,7 +260,7 @@ def test_sigmoid_head(rng):
 def test_compiled_twice_the_same_bits(name, jit_compile, rng):
     model, x = new(name, rng, posterior="layer_alpha")
     result = propagate_moments(model, likelihood="categorical")
-    run = tf.function(result, jit_compile=jit_compile)
+    run = backends.compiled(result, jit_compile)
     first, second = (keras.tree.flatten(run(x)) for _ in range(2))
     for a, b, eager in zip(first, second, keras.tree.flatten(result(x)), strict=True):
         assert np.array_equal(a, b)

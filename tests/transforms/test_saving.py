@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_variance.transforms import (
     draw,
@@ -13,6 +12,7 @@ from keras_variance.transforms import (
     propagate_moments,
     zero_mean,
 )
+from tests import backends
 from tests.layers.test_saving import run
 from tests.transforms.models import WALKED, new
 
@@ -48,6 +48,7 @@ predict_every("reload", reload)
 """
 
 
+@backends.tensorflow_only
 def test_round_trips_in_a_fresh_process(tmp_path, rng):
     """Every transform's result, as a `.keras` file and as a SavedModel."""
     expected = {}
@@ -88,7 +89,6 @@ def test_reloaded_ensemble_has_the_sources_weights(tmp_path, rng):
 def test_compiles_with_xla(name, transform, rng):
     model, x = new(name, rng, posterior="layer_alpha")
     result = TRANSFORMS[transform](model)
-    call = tf.function(result, jit_compile=True)
-    outputs = call(keras.tree.map_structure(tf.constant, x))
+    outputs = backends.compiled(result, jit_compile=True)(x)
     for each in keras.tree.flatten(outputs):
         assert np.all(np.isfinite(each))

@@ -134,7 +134,7 @@ class MomentPropagation(Interpreter):
         statistics = {"mean": x.mean, "variance": x.known().variance}
         if likelihood is not None:
             statistics["expected_entropy"] = expected_entropy(x, likelihood)
-        return statistics
+        return ordered(statistics)
 
     def compute_output_spec(self, inputs, training=None, mask=None):
         specs = self.model.compute_output_spec(inputs)
@@ -176,7 +176,13 @@ def statistics_spec(spec, likelihood, samples=None):
         shapes["samples"] = (batch, samples, *rest)
     dtype = _float(spec).dtype
     # Keras tells outputs apart by identity
-    return {name: keras.KerasTensor(shape, dtype) for name, shape in shapes.items()}
+    return {name: keras.KerasTensor(shapes[name], dtype) for name in ordered(shapes)}
+
+
+def ordered(statistics):
+    """By name: on PyTorch Keras does not sort a dict inside of another one, and would
+    take the variance for the entropy."""
+    return dict(sorted(statistics.items()))
 
 
 def propagate(operation, args, kwargs, head, is_source=False):

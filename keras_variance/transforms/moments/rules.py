@@ -46,9 +46,9 @@ class Moments:
     @classmethod
     def of(cls, value):
         """The moments of a value that is known, a tensor."""
+        mask = _keras.get_mask(value)  # before it is lost in the conversion
         value = ops.convert_to_tensor(value)
         dtype = keras.backend.standardize_dtype(value.dtype)
-        mask = _keras.get_mask(value)
         value = ops.cast(value, keras.backend.result_type(dtype, "float32"))
         return cls(_keras.set_mask(value, mask))
 
