@@ -1,9 +1,9 @@
 """What models compute on the devices of one process: a script.
 
-KERAS_BACKEND=jax JAX_NUM_CPU_DEVICES=4 python devices.py DISTRIBUTION FILE
+KERAS_BACKEND=jax JAX_NUM_CPU_DEVICES=4 python -m tests.distributed.devices KIND FILE
 
-writes arrays by name, which must not depend on the distribution: "one" (of a single
-device), "data" or "model".
+writes arrays by name, which must not depend on the kind of distribution: "one" (a
+single device), "data" or "model".
 """
 
 import sys

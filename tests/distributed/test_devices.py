@@ -1,37 +1,35 @@
 """`keras.distribution` on JAX: four devices compute what one does."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from tests.backends.processes import finish, interpreters, start
+
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="JAX is not installed"
+    "jax" not in interpreters(),
+    reason="no Python with JAX: see tests/backends/processes.py",
 )
-SCRIPT = Path(__file__).with_name("devices.py")
 DEVICES = {"one": 1, "data": 4, "model": 4}
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What the script wrote, for each distribution, in processes side by side."""
-    folder, processes = tmp_path_factory.mktemp("devices"), {}
-    for kind, count in DEVICES.items():
-        jax = {"KERAS_BACKEND": "jax", "JAX_NUM_CPU_DEVICES": str(count)}
-        command = [sys.executable, SCRIPT, kind, folder / f"{kind}.npz"]
-        processes[kind] = subprocess.Popen(
-            command,
-            env={**os.environ, **jax, "JAX_PLATFORMS": "cpu"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    for process in processes.values():
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
+    folder, python = tmp_path_factory.mktemp("devices"), interpreters()["jax"]
+    finish(
+        [
+            start(
+                python,
+                "jax",
+                "tests.distributed.devices",
+                kind,
+                folder / f"{kind}.npz",
+                JAX_NUM_CPU_DEVICES=str(count),
+                JAX_PLATFORMS="cpu",
+            )
+            for kind, count in DEVICES.items()
+        ]
+    )
     return {kind: dict(np.load(folder / f"{kind}.npz")) for kind in DEVICES}
 
 
