@@ -17,17 +17,17 @@ ROWS = 64
 SHARDED = ("kernel", "log_alpha", "log_variance", "mask")
 
 
-def distribution(kind):
+def distribution(kind, **options):
     """None for one device; examples on 4, or on 2 and the weights' columns on 2."""
     if kind == "one":
         return None
     if kind == "data":
-        return keras.distribution.DataParallel()
+        return keras.distribution.DataParallel(**options)
     mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "columns"))
     layout = keras.distribution.LayoutMap(mesh)
     for name in SHARDED:
         layout[f".*{name}"] = (None, "columns")
-    return keras.distribution.ModelParallel(layout_map=layout)
+    return keras.distribution.ModelParallel(layout_map=layout, **options)
 
 
 def make_model():
