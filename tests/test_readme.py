@@ -22,7 +22,10 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
         exec(compile(block, page, "exec"), namespace)
 
 
-@pytest.mark.parametrize("page", ("README.md", "docs/training.md", "CONTRIBUTING.md"))
+@pytest.mark.parametrize(
+    "page",
+    ("README.md", "docs/training.md", "docs/distribution.md", "CONTRIBUTING.md"),
+)
 def test_links_lead_somewhere(page):
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):

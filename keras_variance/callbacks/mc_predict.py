@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_variance import checks
+from keras_variance.inference import processes
 from keras_variance.inference.data import (
     check_data,
     check_examples,
@@ -69,6 +70,7 @@ class MCPredict(keras.callbacks.Callback):
         ValueError: For unknown predictors or metrics, `y` of another length and,
             when training begins, a model without variance layers, subclassed, or
             without a likelihood, and data that does not fit it.
+        RuntimeError: When training begins, in a computation of several processes.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class MCPredict(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._compared = None
+        processes.check_one("MCPredict")
         find_variance_layers(self.model)
         if self.model.built:
             self._compare()

@@ -8,6 +8,7 @@ import numpy as np
 from keras import tree
 
 from keras_variance import checks
+from keras_variance.inference import processes
 from keras_variance.inference.data import (
     check_data,
     labelled,
@@ -61,7 +62,9 @@ def sparsity_curve(
 
     Raises:
         ValueError: As `prune`, or if not one output has a likelihood.
+        RuntimeError: In a computation of several processes.
     """
+    processes.check_one("sparsity_curve")
     check_functional(model)
     several = isinstance(sparsities, Iterable) and not isinstance(sparsities, str)
     checks.require(several, "sparsities", "a list of numbers", sparsities)

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_variance import checks
+from keras_variance.inference import processes
 from keras_variance.inference.data import (
     check_data,
     labelled,
@@ -66,6 +67,7 @@ def elbo(
     Raises:
         ValueError: If `y` does not fit `x` or the likelihood, no output has a
             likelihood, the model has no variance layer, or `samples` is below 1.
+        RuntimeError: In a computation of several processes.
 
     Example:
 
@@ -78,6 +80,7 @@ def elbo(
 
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764), Table 1.
     """
+    processes.check_one("elbo")
     layers = find_variance_layers(model, built=True)
     samples = checks.integer("samples", samples, minimum=1)
     batch_size = checks.batch_size(batch_size) or 32

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_variance import _keras, checks
+from keras_variance.inference import processes
 from keras_variance.inference.data import are_arrays, check_inputs
 from keras_variance.random import seeded
 from keras_variance.transforms.moments import heads
@@ -187,6 +188,8 @@ def predict(model, x, batch_size, verbose):
     """`model.predict` of data that may come in batches."""
     batch_size, verbose = checks.batch_size(batch_size), checks.verbose(verbose)
     options = {"batch_size": batch_size} if are_arrays(x) else {}
+    if processes.count() > 1:
+        model = kept(model, processes.Gathered)
     return model.predict(x, verbose=verbose, **options)
 
 
