@@ -182,7 +182,7 @@ def test_unsupported_moments_are_left_out(tmp_path):
         ({"format": "tflite"}, r"`format`.*saved_model.*onnx.*Received: format='tfl"),
         ({"path": "saved"}, r"`path`.*'frozen.onnx': it has '1'. Received: path="),
         ({"model": ending_in(layers.ReLU(), "mean")}, r"`model`.*names.*\['mean'\]"),
-        ({"model": ending_in(Lacking())}, r"(?is)`model` can't be .*erfinv.*Received: "),
+        ({"model": ending_in(Lacking())}, r"(?is)`model` can't.*erfinv.*Received: "),
     ],
 )
 def test_bad_input_leaves_nothing_behind(arguments, message, tmp_path, monkeypatch):
