@@ -105,7 +105,8 @@ class MCPredict(keras.callbacks.Callback):
     def _compare(self):
         check_visible(self.model)
         likelihood = resolve_labelled(self.model, self.likelihood)
-        check_data(self.model, self.x, self.y, likelihood)
+        examples = check_data(self.model, self.x, self.y, likelihood)
+        processes.check_batches(examples, self.batch_size or 32)
         self._compared = Compared(self.model, likelihood, self.predictors, self.samples)
 
     def on_epoch_end(self, epoch, logs=None):

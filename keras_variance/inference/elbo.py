@@ -87,6 +87,7 @@ def elbo(
     verbose = checks.verbose(verbose)
     likelihood = resolve_labelled(model, likelihood)
     examples = check_data(model, x, y, likelihood)
+    processes.check_batches(examples, batch_size)
     seed = checks.seed(seed)
     seed = random.randrange(2**31) if seed is None else seed
     total, sizes = 0.0, _chunks(samples, min(examples, batch_size))

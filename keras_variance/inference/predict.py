@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_variance import _keras, checks
 from keras_variance.inference import processes
-from keras_variance.inference.data import are_arrays, check_inputs
+from keras_variance.inference.data import are_arrays, check_inputs, count_examples
 from keras_variance.random import seeded
 from keras_variance.transforms.moments import heads
 from keras_variance.transforms.moments.propagate import propagate_moments
@@ -187,7 +187,10 @@ def kept(model, transform, **options):
 def predict(model, x, batch_size, verbose):
     """`model.predict` of data that may come in batches."""
     batch_size, verbose = checks.batch_size(batch_size), checks.verbose(verbose)
-    options = {"batch_size": batch_size} if are_arrays(x) else {}
+    options = {}
+    if are_arrays(x):
+        options["batch_size"] = batch_size
+        processes.check_batches(count_examples("x", x), batch_size or 32)
     if processes.count() > 1:
         model = kept(model, processes.Gathered)
     return model.predict(x, verbose=verbose, **options)

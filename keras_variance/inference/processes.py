@@ -1,4 +1,4 @@
-"""Predictions of a model that several processes compute together, on JAX."""
+"""Predictions with `keras.distribution`: on several devices, in several processes."""
 
 import keras
 from keras import ops, tree
@@ -17,6 +17,22 @@ def check_one(name):
         raise RuntimeError(
             f"`{name}` works in one process: save the model and load it there. "
             f"Received: a distribution over {count()} processes"
+        )
+
+
+def check_batches(examples, batch_size):
+    """Raise ValueError if devices cannot share each batch of so many examples: Keras's
+    `predict` fails then, after it has taken the model's weights away."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return
+    devices = max(distribution.num_model_replicas // distribution.num_processes, 1)
+    sizes = {min(batch_size, examples), examples % batch_size}
+    if any(size % devices for size in sizes):
+        raise ValueError(
+            f"Argument `batch_size` must give batches for {devices} devices to share, "
+            f"the last one too: multiples of {devices} examples. "
+            f"Received: batch_size={batch_size}, with {examples} examples"
         )
 
 

@@ -134,6 +134,24 @@ def equal_rows():
     return result
 
 
+def refusals(model, x, y):
+    """What is said about batches that devices cannot share."""
+    options = {"batch_size": 16, "verbose": 0}
+    calls = (
+        lambda: kv.mc_predict(model, x[:63], **options),
+        lambda: kv.moment_predict(model, x[:63], **options),
+        lambda: kv.elbo(model, x[:63], y[:63], **options),
+        lambda: model.fit(
+            x, y, 16, callbacks=[kv.callbacks.MCPredict(x[:63], y[:63], batch_size=16)]
+        ),
+    )
+    for call in calls:
+        try:
+            call()
+        except ValueError as error:
+            yield str(error)
+
+
 def main(kind, path):
     keras.utils.set_random_seed(0)
     keras.distribution.set_distribution(distribution(kind))
@@ -145,8 +163,13 @@ def main(kind, path):
     loaded = keras.models.load_model(path.replace(".npz", ".keras"))
     result |= {f"loaded {path}": array for path, array in arrays(loaded).items()}
     result |= {"shards": shards(model), "shards of loaded": shards(loaded)}
+    if kind != "one":
+        result["refusals"] = np.array([*refusals(model, x, y)])
+        model.predict(x, verbose=0)  # the model has its weights
     convert = keras.ops.convert_to_numpy
-    np.savez(path, **{k.replace("/", "."): convert(v) for k, v in result.items()})
+    refused = {"refusals": result.pop("refusals", [])}
+    saved = {k.replace("/", "."): convert(v) for k, v in result.items()}
+    np.savez(path, **saved, **refused)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_numbers_equal_those_of_one_device(kind, results):
     expected, found = results["one"], results[kind]
     assert list(found) == list(expected)
     for name, value in expected.items():
-        if not name.startswith("shards"):
+        if not name.startswith(("shards", "refusals")):
             np.testing.assert_allclose(
                 found[name], value, rtol=1e-5, atol=1e-5, err_msg=name
             )
@@ -70,3 +70,14 @@ def test_variables_stay_sharded(kind, parts, results):
     """Kernels, φ and masks, after training and pruning, and loaded from a file."""
     for name in ("shards", "shards of loaded"):
         assert results[kind][name].tolist() == [parts] * 8
+
+
+@pytest.mark.parametrize("kind, devices", [("data", 4), ("model", 2)])
+def test_batches_that_devices_cannot_share(kind, devices, results):
+    """They are refused before Keras takes the model's weights away."""
+    expected = (
+        f"Argument `batch_size` must give batches for {devices} devices to share, the "
+        f"last one too: multiples of {devices} examples. "
+        "Received: batch_size=16, with 63 examples"
+    )
+    assert results[kind]["refusals"].tolist() == [expected] * 4
