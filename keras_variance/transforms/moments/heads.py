@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_variance import checks, families
+from keras_variance.distributions.posteriors import TINY
 from keras_variance.likelihoods import Categorical
 from keras_variance.transforms.moments.rules import Moments, UnsupportedError
 
@@ -85,7 +86,7 @@ class QuasiMonteCarlo(Head):
         half = normal_points(self.points // 2, logits.mean.shape[-1]).T
         half = ops.convert_to_tensor(half, logits.mean.dtype)
         if logits.covariance is None:
-            return ops.sqrt(logits.variance)[..., None] * half
+            return ops.sqrt(logits.variance + TINY)[..., None] * half
         return ops.matmul(_cholesky(logits.covariance), half)
 
     def _of_inputs(self, logits):

@@ -139,11 +139,11 @@ class Covariance(NamedTuple):
         Σₖ E[wₖᵢ] √Var[xₖ] zₖ, scaled so that those of each output have the right
         variance: (…, points, units).
         """
-        stddev = ops.sqrt(self.input_variance)[..., None, :]
+        stddev = ops.sqrt(self.input_variance + TINY)[..., None, :]
         deviations = ops.matmul(stddev * points, self.kernel)
         square = ops.mean(ops.square(deviations), axis=-2, keepdims=True)
         ratio = self.variance[..., None, :] / ops.maximum(square, TINY)
-        return deviations * ops.sqrt(ratio)
+        return deviations * ops.sqrt(ratio + TINY)
 
 
 def _base(layer):
