@@ -155,8 +155,23 @@ def obeyed(generators):
 
 def trace(function, *inputs):
     """Run a function on symbolic inputs without a trace left in a graph, so that the
-    errors of a `call` are raised as they are: `Layer.__call__` rewrites them."""
-    return backend.compute_output_spec(function, *inputs)
+    errors of a `call` are raised as they are: `Layer.__call__` rewrites them, and on
+    PyTorch a second attempt hides those of the first."""
+    errors = []
+
+    def call(*inputs):
+        try:
+            return function(*inputs)
+        except ValueError as error:
+            errors.append(error)
+            raise
+
+    try:
+        return backend.compute_output_spec(call, *inputs)
+    except Exception:
+        if errors:
+            raise errors[0] from None
+        raise
 
 
 def output_spec(model, inputs):

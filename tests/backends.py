@@ -22,6 +22,9 @@ else:
 # The most precise dtype; JAX needs to be told before it has another
 DOUBLE = "float32" if BACKEND == "jax" else "float64"
 
+# PyTorch has a compiler of its own, which warns of Keras's code and takes a minute
+xla_only = pytest.mark.skipif(BACKEND == "torch", reason="PyTorch has no XLA")
+
 tensorflow_only = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="what TensorFlow alone has"
 )
@@ -115,6 +118,7 @@ def gradients(function, variables, jit_compile=False):
     else:
         value = function()
         values = [variable.value for variable in variables]
+        value = value + 0 * sum(map(torch.sum, values))  # it may be a constant
         slopes = torch.autograd.grad(value, values, materialize_grads=True)
     return tree.map_structure(keras.ops.convert_to_numpy, (value, list(slopes)))
 

@@ -29,11 +29,12 @@ elif BACKEND == "torch":
     torch.set_num_threads(1)  # a process of tests for each core
     to_array = torch.Tensor.__array__
 
-    def detached(tensor, *args, **kwargs):
+    def detached(tensor, dtype=None, copy=None):
         """NumPy takes tensors with a gradient, and of half precision, too."""
         tensor = tensor.detach()
         tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-        return to_array(tensor, *args, **kwargs)
+        array = to_array(tensor)
+        return array.copy() if copy else array if dtype is None else array.astype(dtype)
 
     torch.Tensor.__array__ = detached
     # NumPy's functions of tensors return arrays

@@ -157,7 +157,9 @@ def test_mirrored_strategy(strategy):
     assert [float(value) for value in replicas] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=backends.xla_only)]
+)
 def test_the_compiled_step_uses_the_value(jit_compile):
     """Without a data loss, and with nothing learned, the loss is the KL's term."""
     layer = kv.VarianceDense(1, **PRIOR)

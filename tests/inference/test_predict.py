@@ -198,6 +198,7 @@ def test_kinds_of_data(kind, rng):
     assert kv.mc_predict(model, data, 20, verbose=0).mean.shape == (3, 3)
 
 
+@backends.xla_only
 def test_xla(rng):
     model, x = new("stacked", rng)
     predictor = predictive(model, 45, likelihood="categorical")

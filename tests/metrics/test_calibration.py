@@ -187,7 +187,9 @@ def new_model(**arguments):
     return model
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=backends.xla_only)]
+)
 def test_evaluate(jit_compile, data, tmp_path):
     labels, logits, y_pred, weight = data
     model = new_model(jit_compile=jit_compile)

@@ -16,6 +16,10 @@ from tests.transforms.test_ensemble import many
 SAMPLES = 2000
 
 
+def moments(*arrays):
+    return kv.moments.Moments(*map(keras.ops.convert_to_tensor, arrays))
+
+
 def statistics(model, x, **arguments):
     result = propagate_moments(model, statistics=True, **arguments)
     return result.predict(x, verbose=0)
@@ -160,9 +164,9 @@ def test_few_points_for_many_classes(rng):
     """A pair of points at least."""
     layer = keras.layers.Dense(7)
     layer.build((None, 5))
-    x = kv.moments.Moments(*np.abs(rng.normal(size=(2, 3, 5))).astype("float32"))
+    x = moments(*np.abs(rng.normal(size=(2, 3, 5))).astype("float32"))
     p = heads.QuasiMonteCarlo(4)(None, kv.moments.find_rule(layer)(layer, x))
-    np.testing.assert_allclose(np.sum(p.mean, axis=-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(np.asarray(p.mean), axis=-1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 1e6])
@@ -171,11 +175,9 @@ def test_singular_covariance(scale, rng):
     layer = keras.layers.Dense(100)
     layer.build((None, 5))
     x = rng.normal(size=(2, 20, 5)).astype("float32")
-    logits = kv.moments.find_rule(layer)(
-        layer, kv.moments.Moments(x[0], scale * x[1] ** 2)
-    )
+    logits = kv.moments.find_rule(layer)(layer, moments(x[0], scale * x[1] ** 2))
     p = heads.QuasiMonteCarlo()(None, logits)
-    np.testing.assert_allclose(np.sum(p.mean, axis=-1), 1, rtol=1e-4)
+    np.testing.assert_allclose(np.sum(np.asarray(p.mean), axis=-1), 1, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 2, 10, 32])
@@ -210,7 +212,7 @@ def test_points():
 def test_mean_field(rng):
     """Against quadrature, for two classes."""
     mean, variance = np.array([[1.0, 0.0]]), np.array([[2.0, 0.5]])
-    p = heads.MeanField()(None, kv.moments.Moments(mean, variance))
+    p = heads.MeanField()(None, moments(mean, variance))
     z = np.linspace(-9, 9, 20001)
     weights = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
     exact = (weights * special.expit(1 + np.sqrt(2.5) * z)).sum()
@@ -274,7 +276,8 @@ def test_dtype_policies(policy, rng):
     model, x = new("convolutional", rng)
     result = propagate_moments(model, likelihood="categorical")
     p = result.predict(300 * x, verbose=0)
-    assert p.dtype == ("float64" if policy == "float64" else "float32")
+    is_double = policy == "float64" and backends.BACKEND == "tensorflow"
+    assert p.dtype == ("float64" if is_double else "float32")
     assert np.isfinite(p).all()
 
 
