@@ -186,6 +186,41 @@ def test_seed_generators(model):
     assert _keras.seed_generators(layers.Dense(2)) == []
 
 
+def test_obeyed():
+    """Dropout without a seed repeats its noise with its generator's state in there."""
+    dropout, x = layers.Dropout(0.5), np.ones((4, 50), "float32")
+    generator = dropout.seed_generator
+    assert generator._initial_seed is None
+    start = np.array(generator.state)
+
+    def drop():
+        generator.state.assign(start)
+        return keras.ops.convert_to_numpy(dropout(x, training=True))
+
+    with _keras.obeyed([generator]):
+        np.testing.assert_array_equal(drop(), drop())
+    assert generator._initial_seed is None
+
+
+def test_output_spec():
+    """Of a subclassed model while its variables have other values, as in `predict`."""
+
+    class Doubled(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def call(self, inputs):
+            return 2 * self.dense(inputs)
+
+    model = Doubled()
+    model(np.ones((1, 4), "float32"))
+    spec = keras.KerasTensor((None, 4))
+    values = [(each, each.value) for each in model.variables]
+    with keras.StatelessScope(values):
+        assert _keras.output_spec(model, spec).shape == (None, 3)
+
+
 def test_trace():
     """Errors as they are, and nothing left behind."""
 

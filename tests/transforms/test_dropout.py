@@ -92,6 +92,18 @@ def test_what_training_does_not_change():
             make(model)
 
 
+def test_a_seed_repeats_it():
+    """Also of dropout that was given no seed, which PyTorch draws from its own."""
+    model, x = plain(last="softmax")
+
+    def predicted(seed):
+        options = {"samples": 3, "dropout": True, "seed": seed, "verbose": 0}
+        return kv.mc_predict(model, x, **options).mean
+
+    np.testing.assert_array_equal(predicted(1), predicted(1))
+    assert not np.array_equal(predicted(1), predicted(2))
+
+
 def test_mc_predict():
     model, x = plain(last="softmax")
     prediction = kv.mc_predict(
