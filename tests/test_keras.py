@@ -203,7 +203,8 @@ def test_obeyed():
 
 
 def test_output_spec():
-    """Of a subclassed model while its variables have other values, as in `predict`."""
+    """Of a subclassed model inside of `predict`, where its variables have no value but
+    in a scope."""
 
     class Doubled(keras.Model):
         def __init__(self):
@@ -213,12 +214,20 @@ def test_output_spec():
         def call(self, inputs):
             return 2 * self.dense(inputs)
 
-    model = Doubled()
-    model(np.ones((1, 4), "float32"))
-    spec = keras.KerasTensor((None, 4))
-    values = [(each, each.value) for each in model.variables]
-    with keras.StatelessScope(values):
-        assert _keras.output_spec(model, spec).shape == (None, 3)
+    class Asking(keras.Model):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def call(self, inputs):
+            spec = keras.KerasTensor(inputs.shape, inputs.dtype)
+            assert _keras.output_spec(self.inner, spec).shape[1:] == (3,)
+            return self.inner(inputs)
+
+    x = np.ones((2, 4), "float32")
+    inner = Doubled()
+    inner(x)
+    assert Asking(inner).predict(x, verbose=0).shape == (2, 3)
 
 
 def test_trace():
