@@ -275,7 +275,9 @@ def test_committed_tables_are_made_of_the_figures(name, tmp_path, capsys):
     for path in experiment.RESULTS.glob(f"{name}.*"):
         shutil.copy(path, tmp_path)
     module = importlib.import_module(f"examples.paper.{name}")
-    module.main(["--report", "--results", str(tmp_path)])
+    config = json.loads((tmp_path / f"{name}.json").read_text())["config"]
+    _, *options = config.get("command", name).split()
+    module.main([*options, "--report", "--results", str(tmp_path)])
     committed = (experiment.RESULTS / f"{name}.md").read_text()
     assert (tmp_path / f"{name}.md").read_text() == committed
 
