@@ -12,6 +12,7 @@ one at α = 1.
 import itertools
 import math
 
+import keras
 import matplotlib
 import numpy as np
 from scipy import integrate
@@ -38,9 +39,10 @@ def priors():
 
 def curve(prior, log_alpha):
     """The package's KL for μ = 1."""
-    kernel = np.ones(len(log_alpha), "float32")
-    phi = np.asarray(log_alpha, "float32")
-    return np.asarray(prior.kl(kv.posteriors.WeightAlpha(), kernel, phi, None))
+    phi = keras.ops.convert_to_tensor(log_alpha, "float32")
+    kernel = keras.ops.ones_like(phi)
+    kl = prior.kl(kv.posteriors.WeightAlpha(), kernel, phi, None)
+    return keras.ops.convert_to_numpy(kl)
 
 
 def integral(prior, log_alpha):

@@ -237,12 +237,17 @@ class Start(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.start(epoch)
+        # What PyTorch's dropout draws from
+        keras.utils.set_random_seed(self._seed(epoch))
         for index, layer in enumerate(self.model.layers):
             generator = getattr(layer, "seed_generator", None)
             if generator is not None:
-                sequence = np.random.SeedSequence((self.seed, epoch, index))
-                seed = int(sequence.generate_state(1)[0] >> 1)
+                seed = self._seed(epoch, index)
                 generator.state.assign(type(generator)(seed).state)
+
+    def _seed(self, *numbers):
+        sequence = np.random.SeedSequence((self.seed, *numbers))
+        return int(sequence.generate_state(1)[0] >> 1)
 
 
 class Log(keras.callbacks.Callback):

@@ -8,6 +8,9 @@ import pytest
 
 import keras_variance as kv
 from examples import serve
+from tests import backends
+
+pytestmark = backends.tensorflow_only
 
 
 def test_digits(tmp_path, capfd):
