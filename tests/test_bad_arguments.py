@@ -454,7 +454,7 @@ def row(name, *more):
     return pytest.param(name, *more, marks=[tensorflow_only] if alone else [])
 
 
-@pytest.mark.parametrize("name", map(row, ROWS))
+@pytest.mark.parametrize("name", [row(name) for name in ROWS])
 def test_valid_arguments(name):
     run(name)
 
