@@ -55,7 +55,7 @@ def plot(results, averaged, path):
     axes.hist(single, **options, label="one weight sample")
     axes.hist(average, **options, label=f"average of {averaged}")
     axes.set(xlabel="test accuracy, %", ylabel="density")
-    axes.legend()
+    axes.legend(loc="upper left")
     axes.grid(alpha=0.3)
     figure.tight_layout()
     experiment.save(figure, path)

@@ -164,7 +164,7 @@ def test_integer_inputs(rng):
     assert backends.dtype(layer(x)) == "float32"
 
 
-@pytest.mark.parametrize("policy", ["float16", "float64"])
+@pytest.mark.parametrize("policy", ["float16", backends.DOUBLE])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_pure_policies(policy, estimator):
     layer = kv.VarianceDense(3, posterior="additive", estimator=estimator, dtype=policy)

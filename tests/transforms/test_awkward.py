@@ -344,21 +344,30 @@ def test_pruning(own):
 
 
 TRANSFORMS = {name: make for name, (make, _, _) in INTERPRETERS.items()} | BUILDERS
+TRANSFORMS["zero_mean"] = zero_mean
+TRAINED = ("nested_names", "one_hot")
+if backends.BACKEND == "jax":  # which gives away the buffers of variables in training
+    # Without optimization, as in tests, XLA makes the gradient of one of moments NaN
+    TRAINED = [name for name in awkward.MODELS if name != "channels_first"]
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # of what is dropped
-@pytest.mark.parametrize("name", [*TRANSFORMS, "zero_mean"])
-@pytest.mark.parametrize("model", ["nested_names", "frozen_nested"])
+@pytest.mark.parametrize(
+    "model, name",
+    [(x, y) for x in TRAINED for y in TRANSFORMS if y not in REFUSED.get(x, ())],
+)
 def test_what_is_made_may_be_trained(model, name, rng):
-    """And the source keeps its variables, whose buffers JAX would give away."""
+    """And the source keeps its variables."""
+    use_policy(model)
     source, x, _ = awkward.new(model, rng, posterior="layer_alpha")
-    result = TRANSFORMS.get(name, zero_mean)(source)
+    result = TRANSFORMS[name](source)
     targets = tree.map_structure(lambda y: np.zeros(y.shape), result(x))
     result.compile("sgd", tree.map_structure(lambda _: "mse", targets))
     result.fit(x, targets, verbose=0)
     result.predict(x, verbose=0)
     assert all(np.isfinite(each).all() for each in map(np.array, source.variables))
-    assert np.isfinite(source.predict(x, verbose=0)).all()
+    predictions = tree.flatten(source.predict(x, verbose=0))
+    assert all(np.isfinite(each).all() for each in predictions)
 
 
 @backends.tensorflow_only

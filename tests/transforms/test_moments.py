@@ -217,7 +217,8 @@ def test_mean_field(rng):
     weights = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
     exact = (weights * special.expit(1 + np.sqrt(2.5) * z)).sum()
     assert abs(p.mean[0, 0] - exact) < 0.03
-    np.testing.assert_allclose(p.variance[0, 0], p.variance[0, 1])  # as p₂ = 1 − p₁
+    # As p₂ = 1 − p₁
+    np.testing.assert_allclose(p.variance[0, 0], p.variance[0, 1], rtol=1e-6)
 
 
 def test_a_softmax_in_the_model_is_the_head(rng):
