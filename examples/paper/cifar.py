@@ -143,6 +143,9 @@ def setting(config):
         ]
         yield f"in {precision} on {device}, took {min(seconds):,.0f} to"
         yield f"{max(seconds):,.0f} seconds a network, several at a time.\n"
+    for each in config["recipes"]:
+        if "note" in each:
+            yield f"The network of seed {each['seed']} here: {each['note']}.\n"
 
 
 def parser(description, seeds):

@@ -254,7 +254,9 @@ def table(config, results):
 
 
 def compare(config, results):
-    curve = {round(row["sparsity"], 2): row["renewed"] for row in results[0]["curve"]}
+    rows = {round(row["sparsity"], 2): row for row in results[0]["curve"]}
+    curve = {sparsity: row["renewed"] for sparsity, row in rows.items()}
+    old = {sparsity: row["accuracy"] for sparsity, row in rows.items()}
     layers = [row["renewed"] for row in results[0]["layers"].values()]
     first, *_ = results[0]["by_ratio"]
     return experiment.Comparison(
@@ -263,6 +265,8 @@ def compare(config, results):
         f"98 % of one layer {min(layers):.2f} to {max(layers):.2f} %, of all four "
         f"{curve[ONE_LAYER]:.2f}, of {curve[0]:.2f} %; by signal-to-noise ratio "
         f"{first['accuracy']:.2f} %",
+        "With BatchNorm's statistics estimated anew: pruning takes variance, and with "
+        f"the old ones 98 % of all four leave {old[ONE_LAYER]:.2f} %.",
     )
 
 

@@ -25,6 +25,7 @@ NAMES = (
     "mnist_activations",
     "cifar_classification",
     "cifar_phase_transition",
+    "cifar_pruning",
     "theorem1",
 )
 BEYOND = {
