@@ -209,6 +209,30 @@ def test_points():
         np.testing.assert_allclose(below, share, atol=0.01)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_gradient_of_the_head(jit_compile, rng):
+    """Against differences; compiled too, where logits are computed more than once."""
+    values = [rng.normal(size=(2, 5, 3)), rng.random((2, 5, 3))]
+    variables = [keras.Variable(each.astype("float32")) for each in values]
+    head = heads.QuasiMonteCarlo()
+
+    def probability():
+        mean, variance = (keras.ops.mean(each, axis=1) for each in variables)
+        p = head(None, kv.moments.Moments(mean, variance))
+        return keras.ops.sum(p.mean[:, 0])
+
+    _, slopes = backends.gradients(probability, variables, jit_compile)
+    for variable, value, slope in zip(variables, values, slopes, strict=True):
+        direction = rng.normal(size=value.shape)
+        ends = []
+        for step in (-0.05, 0.05):
+            variable.assign(value + step * direction)
+            ends.append(float(keras.ops.convert_to_numpy(probability())))
+        variable.assign(value)
+        expected = (ends[1] - ends[0]) / 0.1
+        assert np.sum(slope * direction) == pytest.approx(expected, abs=2e-3)
+
+
 def test_mean_field(rng):
     """Against quadrature, for two classes."""
     mean, variance = np.array([[1.0, 0.0]]), np.array([[2.0, 0.5]])

@@ -155,14 +155,18 @@ def _primes(number):
 
 def _softmax(logits, axis):
     """`ops.softmax` would transpose for any axis but the last, at half the speed."""
-    exponentials = ops.exp(logits - ops.max(logits, axis=axis, keepdims=True))
+    # Which cancels, and so does its gradient: XLA may compute the logits of the two
+    # in other orders, and finds none that equals the greatest
+    greatest = ops.stop_gradient(ops.max(logits, axis=axis, keepdims=True))
+    exponentials = ops.exp(logits - greatest)
     return exponentials / ops.sum(exponentials, axis=axis, keepdims=True)
 
 
 def _cholesky(covariance):
     matrix, variance = covariance.matrix(), covariance.variance
     size = matrix.shape[-1]
-    jitter = JITTER * ops.max(variance, axis=-1)[..., None, None] + 1e-30
+    greatest = ops.stop_gradient(ops.max(variance, axis=-1))
+    jitter = JITTER * greatest[..., None, None] + 1e-30
     matrix = matrix + jitter * ops.eye(size, dtype=matrix.dtype)
     # From JAX there is no export to these, and XLA takes long to compile so much code
     if size > UNROLLED or keras.backend.backend() == "jax":

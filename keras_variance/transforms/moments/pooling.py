@@ -137,8 +137,11 @@ def global_max_pooling(layer, x):
     """
     axes = _spatial_axes(layer, x)
     stddev = ops.sqrt(x.variance + TINY)
-    low = ops.max(x.mean - 5 * stddev, axis=axes, keepdims=True)
-    high = ops.max(x.mean + 5 * stddev, axis=axes, keepdims=True)
+    # Of which the integrals do not depend
+    low, high = (
+        ops.stop_gradient(ops.max(x.mean + reach * stddev, axis=axes, keepdims=True))
+        for reach in (-5, 5)
+    )
     below, squares = 0.0, 0.0  # the integrals
     step = (high - low) / NODES
     for k in range(1, NODES + 1):
