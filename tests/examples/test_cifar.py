@@ -18,6 +18,7 @@ from examples.paper import (
     cifar_train,
     training,
 )
+from tests import backends
 from tests.examples.test_paper import smoke
 
 
@@ -32,6 +33,9 @@ def smoke_at_width(module, folder):
     return smoke(module, folder, f"{module.NAME}_width{cifar.SMOKE_WIDTH:g}")
 
 
+@pytest.mark.skipif(
+    backends.BACKEND == "jax", reason="minutes of compilation: `test_cifar_train` runs"
+)
 @pytest.mark.usefixtures("shallow", "eagerly")
 def test_experiments(tmp_path, capsys):
     """Both with the variance network of the log-uniform prior."""
