@@ -170,13 +170,9 @@ def run(args):
         return kept(made, args.work, "pruning", evaluated)
 
     results = [pruned(seed) for seed in common.seeds(args)]
-    plot(results, picture(args.dataset, args.width, args.results))
+    name = cifar.result_name(NAME, args.dataset, args.width)
+    plot(results, args.results / f"{name}.png")
     return results
-
-
-def picture(dataset, width, folder):
-    """Path of the picture in a folder."""
-    return folder / f"{cifar.result_name(NAME, dataset, width)}.png"
 
 
 def plot(results, path):
@@ -224,8 +220,8 @@ def table(config, results):
     yield "|---" * 5 + "|"
     for row in first["curve"]:
         yield f"| {100 * row['sparsity']:.0f} | {accuracies(row, whole)} |"
-    name = picture(config["dataset"], config["width"], experiment.RESULTS).name
-    yield f"\n![Accuracy by sparsity]({name})\n"
+    name = cifar.result_name(NAME, config["dataset"], config["width"])
+    yield f"\n![Accuracy by sparsity]({name}.png)\n"
     yield f"{100 * ONE_LAYER:.0f} % of the weights of one layer:\n"
     yield f"| layer | {ACCURACIES} |"
     yield "|---" * 5 + "|"

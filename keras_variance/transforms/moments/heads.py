@@ -166,7 +166,7 @@ def _cholesky(covariance):
     matrix, variance = covariance.matrix(), covariance.variance
     size = matrix.shape[-1]
     greatest = ops.stop_gradient(ops.max(variance, axis=-1))
-    jitter = JITTER * greatest[..., None, None] + 1e-30
+    jitter = JITTER * greatest[..., None, None] + TINY
     matrix = matrix + jitter * ops.eye(size, dtype=matrix.dtype)
     # From JAX there is no export to these, and XLA takes long to compile so much code
     if size > UNROLLED or keras.backend.backend() == "jax":
