@@ -302,6 +302,7 @@ ROWS = {
     "metrics.BrierScore": Row(),
     "metrics.ExpectedCalibrationError": Row({"bins": COUNTS}),
     # Transforms
+    "transforms.average": Row(model=model),
     "transforms.draw": Row({"model": DRAWN}, model=model),
     "transforms.ensemble": Row(model=model),
     "transforms.from_deterministic": Row(

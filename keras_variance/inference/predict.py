@@ -18,7 +18,7 @@ from keras_variance.transforms.outputs import for_outputs, resolve
 from keras_variance.transforms.predictive import (
     CHUNK,
     flat_statistics,
-    is_statistics,
+    map_statistics,
     predictive,
 )
 
@@ -204,17 +204,8 @@ def predictions_of(statistics, likelihood):
             "Predictions are NaN: the model's weights or its data are not finite.",
             stacklevel=3,
         )
-    count = len(flat)
-    each = iter(for_outputs(likelihood, [None] * count))
-
-    def visit(value):
-        if is_statistics(value):
-            return _prediction(value, next(each))
-        if isinstance(value, dict):
-            return {key: visit(value[key]) for key in sorted(value)}
-        return type(value)(map(visit, value))
-
-    return visit(statistics)
+    each = iter(for_outputs(likelihood, flat))
+    return map_statistics(lambda value: _prediction(value, next(each)), statistics)
 
 
 def _prediction(statistics, likelihood):

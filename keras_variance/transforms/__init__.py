@@ -1,4 +1,5 @@
 from keras_variance.transforms import moments
+from keras_variance.transforms.average import average
 from keras_variance.transforms.draw import draw
 from keras_variance.transforms.ensemble import ensemble
 from keras_variance.transforms.means import propagate_mean, zero_mean
@@ -8,6 +9,7 @@ from keras_variance.transforms.replace import from_deterministic
 from keras_variance.transforms.shrink import shrink, shrink_report
 
 __all__ = [
+    "average",
     "draw",
     "ensemble",
     "from_deterministic",

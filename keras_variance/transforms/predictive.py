@@ -227,14 +227,22 @@ def _merge_one(a, b):
     return merged
 
 
+def map_statistics(function, value):
+    """`function` of the statistics of each output, in the structure of the outputs."""
+    if _is_statistics(value):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: map_statistics(function, value[key]) for key in sorted(value)}
+    return type(value)(map_statistics(function, each) for each in value)
+
+
 def flat_statistics(value):
     """The statistics of each output, in a list, from a predictive model's outputs."""
-    if is_statistics(value):
-        return [value]
-    values = [value[k] for k in sorted(value)] if isinstance(value, dict) else value
-    return [x for each in values for x in flat_statistics(each)]
+    flat = []
+    map_statistics(flat.append, value)
+    return flat
 
 
-def is_statistics(value):
+def _is_statistics(value):
     """Whether a value is the statistics of one output, and not of several."""
     return isinstance(value, dict) and not tree.is_nested(value.get("mean", {}))

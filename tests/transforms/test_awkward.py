@@ -10,6 +10,7 @@ from scipy import special
 
 import keras_variance as kv
 from keras_variance.transforms import (
+    average,
     draw,
     ensemble,
     from_deterministic,
@@ -164,6 +165,11 @@ INTERPRETERS = {
     "predictive": (
         lambda m: predictive(m, SAMPLES, likelihood=None),
         means,
+        lambda y: y,
+    ),
+    "average": (
+        lambda m: average(m, SAMPLES, likelihood=None),
+        lambda y, _: y,
         lambda y: y,
     ),
     "propagate_mean": (propagate_mean, lambda y, _: y, lambda y: y),

@@ -7,6 +7,7 @@ from keras import ops
 
 import keras_variance as kv
 from keras_variance.transforms import (
+    average,
     ensemble,
     predictive,
     propagate_mean,
@@ -87,6 +88,7 @@ TRANSFORMS = {
     "zero_mean": zero_mean,
     "propagate_moments": lambda model: propagate_moments(model, likelihood=None),
     "predictive": lambda model: predictive(model, 2, likelihood=None),
+    "average": lambda model: average(model, 2, likelihood=None),
 }
 HIDDEN = ("propagate_mean", "zero_mean", "propagate_moments")
 

@@ -1,0 +1,72 @@
+"""`average`: its values, its gradient, and its file."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from scipy import special
+
+import keras_variance as kv
+from keras_variance.transforms import average, ensemble, predictive
+from tests import backends
+from tests.transforms.models import new
+
+SAMPLES = 30
+OPTIONS = {"likelihood": "categorical", "seed": 1}
+
+
+@pytest.mark.parametrize("name", ["sequential", "nested", "multiple"])
+def test_is_the_mean_of_predictive(name, rng):
+    model, x = new(name, rng)
+    likelihood = kv.likelihoods.Categorical(from_logits=True)
+    options = {"likelihood": likelihood, "seed": 1}
+    statistics = predictive(model, SAMPLES, **options)(x)
+    outputs = average(model, SAMPLES, **options)(x)
+    if name == "multiple":
+        assert outputs.keys() == statistics.keys()
+        statistics, outputs = statistics["random"], outputs["random"]
+    np.testing.assert_allclose(outputs, statistics["mean"], rtol=1e-6)
+    np.testing.assert_allclose(ops.sum(outputs, axis=-1), 1, rtol=1e-5)
+
+
+def test_gradient_by_the_inputs(rng):
+    """Of the logarithm of the average, against that of the samples by hand."""
+    layer = kv.VarianceDense(3, estimator="weight_sampling", seed=0)
+    model = keras.Sequential([keras.Input((4,)), layer])
+    row, label = rng.normal(size=(1, 4)), 2
+    weights = ensemble(model, SAMPLES, seed=1)(np.eye(4, dtype="float32"))
+    weights = np.moveaxis(np.asarray(weights, "float64"), 1, 0)  # (samples, 4, 3)
+
+    p = special.softmax(row @ weights, axis=-1)[:, 0]
+    by_logits = p[:, [label]] * (np.eye(3)[label] - p)
+    by_input = np.mean(np.einsum("kij,kj->ki", weights, by_logits), axis=0)
+    expected = by_input / p.mean(axis=0)[label]
+
+    x = keras.Variable(row, dtype="float32")
+    averaged = average(model, SAMPLES, **OPTIONS)
+    _, (actual,) = backends.gradients(
+        lambda: ops.sum(ops.log(averaged(ops.convert_to_tensor(x))[:, label])), [x]
+    )
+    np.testing.assert_allclose(actual[0], expected, rtol=1e-4)
+
+
+def test_gradient_where_the_model_is_sure(rng):
+    """Not 0, though the probability is 1 in single precision."""
+    dense = kv.VarianceDense(2, posterior="additive", seed=0)
+    model = keras.Sequential([keras.Input((1,)), dense])
+    dense.kernel.assign([[12.0, -12.0]])
+    x = keras.Variable([[1.0]])
+    averaged = average(model, SAMPLES, **OPTIONS)
+    value, (gradient,) = backends.gradients(
+        lambda: ops.sum(ops.log(averaged(ops.convert_to_tensor(x))[:, 0])), [x]
+    )
+    assert value == 0 and 1e-12 < float(gradient[0, 0]) < 1e-7
+
+
+def test_reloaded(tmp_path, rng):
+    model, x = new("stacked", rng)
+    made = average(model, SAMPLES, **OPTIONS)
+    expected = np.asarray(made(x))
+    made.save(tmp_path / "average.keras")
+    loaded = keras.models.load_model(tmp_path / "average.keras")
+    np.testing.assert_allclose(loaded(x), expected, rtol=1e-6)
