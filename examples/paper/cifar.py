@@ -8,11 +8,14 @@ import numpy as np
 from examples import data as datasets
 from examples.networks import variance_vgg, vgg
 from examples.paper import experiment
+from examples.paper.adversarial_training import adversarial_vgg
 from examples.paper.follow import Follow
 from examples.paper.training import Recipe, described, train
 
 DROPOUT, VARIANCE, DETERMINISTIC = "dropout", "variance", "deterministic"
-NETWORKS = (DROPOUT, VARIANCE, DETERMINISTIC)
+ADVERSARIAL = "adversarial"  # deterministic, trained on adversarial examples
+NETWORKS = (DROPOUT, VARIANCE, DETERMINISTIC, ADVERSARIAL)
+EPSILON = 8 / 255  # their largest change of a pixel from 0 to 1
 WIDTH, EPOCHS, BATCH_SIZE = 0.25, 40, 128
 PRIORS = {"log_uniform": "log-uniform", "student_t": "Student's t", "ard": "ARD"}
 CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -25,6 +28,7 @@ TRAINING = {
     DROPOUT: {"rate": 2e-3, "beta_2": 0.999},
     VARIANCE: {"rate": 3e-3, "beta_2": 0.98},
     DETERMINISTIC: {"rate": 2e-3, "beta_2": 0.999},
+    ADVERSARIAL: {"rate": 2e-3, "beta_2": 0.999},
 }
 LOG_ALPHA = 0.0
 DIFFERENCE = "Width {width:g} and {epochs} epochs here, 1 and at least 200 there."
@@ -70,6 +74,11 @@ def random_images(classes):
     return (x[::2], y[::2]), (x[1::2], y[1::2])
 
 
+def pixel_range(x):
+    """What pixels of 0 and 1 are in normalized images, by channel: two lists."""
+    return x.min((0, 1, 2)).tolist(), x.max((0, 1, 2)).tolist()
+
+
 def recipe(network, data, args, seed, prior="log_uniform", posterior="layer_alpha"):
     """The `Recipe` of a network.
 
@@ -96,6 +105,10 @@ def recipe(network, data, args, seed, prior="log_uniform", posterior="layer_alph
             prior=prior,
             train_size=len(data[0]),
         )
+    elif network == ADVERSARIAL:
+        low, high = pixel_range(data[0])
+        epsilon = [EPSILON * (b - a) for a, b in zip(low, high, strict=True)]
+        make = partial(adversarial_vgg, shape, classes, width, epsilon, low, high)
     else:
         # Narrow networks with the rates of the reference's underfit
         factor = width if network == DROPOUT else 0.0
