@@ -186,10 +186,15 @@ def kept(recipe, work, name, make):
         name: Of the value: it is kept in `{recipe.stem}.{name}.json`.
         make: Function without arguments.
     """
-    path = work / f"{recipe.stem}.{name}.json"
+    value = remembered(work / f"{recipe.stem}.{name}.json", make)
+    _note(work / f"{recipe.stem}.json")
+    return value
+
+
+def remembered(path, make):
+    """`make()`, a value for JSON, from a file if it is there."""
     if not path.exists():
         replace(path, _write_json(make()))
-    _note(work / f"{recipe.stem}.json")
     return json.loads(path.read_text())
 
 

@@ -11,7 +11,9 @@ import pytest
 from examples import networks
 from examples.paper import (
     cifar,
+    cifar_adversarial,
     cifar_classification,
+    cifar_ensembles,
     cifar_parameterizations,
     cifar_phase_transition,
     cifar_pruning,
@@ -65,6 +67,20 @@ def test_experiments(tmp_path, capsys):
     assert pruned["by_ratio"][-1]["sparsity"] == 1
     parameters = [row["parameters"] for row in pruned["units"]]
     assert parameters == sorted(parameters, reverse=True)
+
+    results = smoke_at_width(cifar_ensembles, tmp_path)
+    output = capsys.readouterr().out
+    assert output.count("Training cifar") == 1  # deterministic
+    assert "| variance |" in output
+    for row in results.values():
+        assert row["members"] == [row["ensemble"]] and row["seconds"] > 0
+
+    if backends.BACKEND == "tensorflow":
+        results = smoke_at_width(cifar_adversarial, tmp_path)
+        assert capsys.readouterr().out.count("Training cifar") == 1  # on such images
+        assert [len(rates) for rates in results["figure"].values()] == [2] * 5
+        assert results["levels"].keys() == cifar_adversarial.NETWORKS.keys()
+        assert all(0 <= row["accuracy"] <= 100 for row in results["attacks"])
 
 
 def test_cifar100_page(tmp_path):
