@@ -29,6 +29,8 @@ from keras_variance.layers import (
     VarianceConv3D,
     VarianceDense,
     VarianceDepthwiseConv2D,
+    VarianceEinsumDense,
+    VarianceEmbedding,
     VarianceLayer,
 )
 from keras_variance.pruning import (
@@ -52,6 +54,8 @@ __all__ = [
     "VarianceConv3D",
     "VarianceDense",
     "VarianceDepthwiseConv2D",
+    "VarianceEinsumDense",
+    "VarianceEmbedding",
     "VarianceLayer",
     "__version__",
     "callbacks",

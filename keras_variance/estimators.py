@@ -29,10 +29,12 @@ class RandomLinear(NamedTuple):
     """
 
     linear: Callable  # (inputs, kernel), linear in both
+    square_linear: Callable  # (inputs, variance of the weights): of linear(x, w)
     mean: Any  # of the weights, a tensor; None stands for 0
     scale: Any  # their standard deviations, up to sign, a tensor
     noise: noises.Noise
-    channel_axis: int = -1  # of the channels in inputs and outputs
+    dtype: str  # of the outputs
+    channel_axes: tuple = ((-1,), (-1,))  # axes of inputs, of outputs that w has too
 
     def sample_kernel(self, seed):
         """One draw of `scale · noise`, a kernel."""
@@ -40,29 +42,23 @@ class RandomLinear(NamedTuple):
         return self.scale * noise
 
     def apply(self, inputs, kernel):
-        """`linear`, computed in the dtype of `inputs`."""
+        """`linear`, computed in the dtype of the outputs."""
         # In half precision a large weight must not be infinite: times 0 it is NaN
-        dtype = keras.backend.standardize_dtype(inputs.dtype)
-        if keras.backend.standardize_dtype(kernel.dtype) != dtype:
-            kernel = ops.saturate_cast(kernel, dtype)
+        if keras.backend.standardize_dtype(kernel.dtype) != self.dtype:
+            kernel = ops.saturate_cast(kernel, self.dtype)
         # Keras computes double precision in single where TensorFlow isn't its backend
-        return ops.cast(self.linear(inputs, kernel), dtype)
+        return ops.cast(self.linear(inputs, kernel), self.dtype)
 
     def add_mean(self, inputs, deviation):
-        """`linear(inputs, mean) + deviation`, in the dtype of `inputs`."""
-        deviation = ops.cast(deviation, inputs.dtype)
+        """`linear(inputs, mean) + deviation`, in the dtype of the outputs."""
+        deviation = ops.cast(deviation, self.dtype)
         if self.mean is None:
             return deviation
         return self.apply(inputs, self.mean) + deviation
 
     def stddev(self, inputs):
-        """Standard deviations of the outputs, √linear(x², scale²).
-
-        In single precision at least: the square of an input may overflow in
-        half precision.
-        """
-        x = ops.cast(inputs, self.scale.dtype)
-        variance = self.linear(ops.square(x), ops.square(self.scale))
+        """Standard deviations of the outputs, in single precision at least."""
+        variance = self.square_linear(inputs, ops.square(self.scale))
         # Some convolutions subtract; + TINY: a finite gradient at 0
         return ops.sqrt(ops.maximum(variance, 0) + TINY)
 
@@ -84,7 +80,7 @@ class Estimator(families.Member):
             seed: A `random.Stream`, the seeds of this call.
 
         Returns:
-            Tensor, (batch, …), of the dtype of `inputs`.
+            Tensor, (batch, …), of the layer's dtype.
         """
         raise NotImplementedError
 
@@ -143,7 +139,7 @@ class MomentMatching(Estimator):
             batch, _, *rest = ops.shape(stddev)
             shape = (1 if shared_noise else batch, samples, *rest)
             normal = noises.Gaussian().sample(shape, stddev.dtype, seed)
-            outputs = ops.cast(stddev * normal, inputs.dtype)
+            outputs = ops.cast(stddev * normal, layer.dtype)
             return merge(outputs if mean is None else outputs + mean)
 
         return draw
@@ -195,10 +191,9 @@ class Flipout(Estimator):
 
     def __call__(self, layer, inputs, seed):
         kernel = layer.sample_kernel(seed)
-        flipped = inputs * _signs(inputs, layer.channel_axis, seed)
-        outputs = layer.apply(flipped, kernel)
-        signs = _signs(outputs, layer.channel_axis, seed)
-        return layer.add_mean(inputs, outputs * signs)
+        input_axes, output_axes = layer.channel_axes
+        outputs = layer.apply(_flip(inputs, input_axes, seed), kernel)
+        return layer.add_mean(inputs, _flip(outputs, output_axes, seed))
 
     def sampler(self, layer, inputs, repeats=1, shared_noise=True):
         # Where all examples of a sample share its kernel there is nothing to flip
@@ -218,12 +213,14 @@ def merge(x):
     return ops.reshape(x, (batch * samples, *rest))
 
 
-def _signs(x, channel_axis, seed):
-    """±1 for each example and channel of `x`, to multiply it with."""
-    shape = [1] * len(x.shape)
-    shape[0] = ops.shape(x)[0]
-    shape[channel_axis] = x.shape[channel_axis]
-    return noises.Bernoulli().sample(shape, x.dtype, seed)
+def _flip(x, axes, seed):
+    """`x` times ±1, drawn for each example and each index of some axes."""
+    if not axes:
+        return x
+    sizes, shape = ops.shape(x), [1] * len(x.shape)
+    for axis in (0, *axes):
+        shape[axis] = sizes[axis]
+    return x * noises.Bernoulli().sample(shape, x.dtype, seed)
 
 
 MEMBERS = {

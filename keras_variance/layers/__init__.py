@@ -1,6 +1,4 @@
-import keras
-
-from keras_variance.layers.base import VarianceLayer, add_bias, effective_kernel
+from keras_variance.layers.base import VarianceLayer, add_bias
 from keras_variance.layers.conv import (
     VarianceConv1D,
     VarianceConv2D,
@@ -9,22 +7,20 @@ from keras_variance.layers.conv import (
     VarianceDepthwiseConv2D,
 )
 from keras_variance.layers.dense import VarianceDense
+from keras_variance.layers.einsum import VarianceEinsumDense
+from keras_variance.layers.embedding import VarianceEmbedding
 from keras_variance.layers.paths import (
     choose,
     find_variance_layers,
     layer_paths,
     variance_layers,
 )
-
-# The variance layer of each stock layer
-VARIANCE_LAYERS = {
-    keras.layers.Dense: VarianceDense,
-    keras.layers.Conv1D: VarianceConv1D,
-    keras.layers.Conv2D: VarianceConv2D,
-    keras.layers.Conv3D: VarianceConv3D,
-    keras.layers.Conv2DTranspose: VarianceConv2DTranspose,
-    keras.layers.DepthwiseConv2D: VarianceDepthwiseConv2D,
-}
+from keras_variance.layers.stock import (
+    VARIANCE_LAYERS,
+    declared,
+    effective_kernel,
+    stock_class,
+)
 
 __all__ = [
     "VARIANCE_LAYERS",
@@ -34,11 +30,15 @@ __all__ = [
     "VarianceConv3D",
     "VarianceDense",
     "VarianceDepthwiseConv2D",
+    "VarianceEinsumDense",
+    "VarianceEmbedding",
     "VarianceLayer",
     "add_bias",
     "choose",
+    "declared",
     "effective_kernel",
     "find_variance_layers",
     "layer_paths",
+    "stock_class",
     "variance_layers",
 ]

@@ -63,6 +63,10 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
     unit_axes = (-1,)
     # The axis that indexes the input's channels; None where they are not mixed.
     input_axis = -2
+    # The stock layer's attribute that is the random weight.
+    kernel_name = "kernel"
+    # Of stock layers that have none.
+    bias = activation = None
 
     def __init__(
         self,
@@ -117,11 +121,23 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
         """The layer's linear operation with any kernel: no bias, no activation."""
         raise NotImplementedError
 
-    def _linear(self, inputs, kernel):
-        outputs = self.linear(inputs, kernel)
-        if inputs.shape[0] == 0:  # TensorFlow's convolutions return the inputs' shape
-            outputs = ops.reshape(outputs, self.compute_output_shape(inputs.shape))
-        return outputs
+    def square_linear(self, inputs, kernel, variance=None):
+        """Variance of `linear(x, w)` with weights of mean zero: linear(E[x²], Var[w]).
+
+        In the kernel's precision, single at least: the square of an input may overflow
+        in half precision.
+
+        Args:
+            inputs: E[x], a tensor.
+            kernel: Var[w], a kernel.
+            variance: Var[x], a tensor; None for known inputs.
+        """
+        second = ops.square(ops.cast(inputs, kernel.dtype))
+        return self.linear(second if variance is None else second + variance, kernel)
+
+    def prepare(self, inputs):
+        """Inputs as `linear` takes them."""
+        return ops.cast(inputs, self.compute_dtype)
 
     def add_weight(self, *args, autocast=False, **kwargs):
         # Moments and KL are computed at full precision under a mixed policy;
@@ -129,13 +145,7 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
         return super().add_weight(*args, autocast=autocast, **kwargs)
 
     def build(self, input_shape):
-        rank = self.input_spec.min_ndim
-        if len(input_shape) < rank or input_shape[self.channel_axis] is None:
-            raise ValueError(
-                f"Layer '{self.name}' needs an input of at least {rank} axes with "
-                f"a known number of channels (axis {self.channel_axis}). "
-                f"Received: input_shape={input_shape}"
-            )
+        self.check_input_shape(input_shape)
         super().build(input_shape)
         shape = self.posterior.phi_shape(tuple(self.kernel.shape), self.unit_axes)
         if shape is not None:
@@ -147,10 +157,19 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
         if self.pruned:
             self._add_mask()
 
+    def check_input_shape(self, input_shape):
+        """Raise ValueError if the layer can't be built for inputs of this shape."""
+        rank, (axes, _) = self.input_spec.min_ndim, self.channel_axes
+        if len(input_shape) < rank or any(input_shape[axis] is None for axis in axes):
+            raise ValueError(
+                f"Layer '{self.name}' needs an input of at least {rank} axes with "
+                f"a known number of channels (axis {axes[0]}). "
+                f"Received: input_shape={input_shape}"
+            )
+
     def call(self, inputs):
         seed = Stream(self.seed_generator.next())
-        inputs = ops.cast(inputs, self.compute_dtype)
-        outputs = self.estimator(self.random_linear(), inputs, seed)
+        outputs = self.estimator(self.random_linear(), self.prepare(inputs), seed)
         return self.activate(outputs)
 
     def own_loss(self):
@@ -168,17 +187,33 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
     def random_linear(self) -> estimators.RandomLinear:
         """The layer as its estimator sees it."""
         return estimators.RandomLinear(
-            self._linear,
+            self._without_rows(self.linear),
+            self._without_rows(self.square_linear),
             self.kernel_mean,
             self.kernel_scale,
             self.noise,
-            self.channel_axis,
+            self.compute_dtype,
+            self.channel_axes,
         )
 
+    def _without_rows(self, linear):
+        """`linear` of no examples too."""
+
+        def apply(inputs, kernel):
+            outputs = linear(inputs, kernel)
+            if inputs.shape[0] != 0:
+                return outputs
+            # TensorFlow's convolutions return the inputs' shape
+            shape = self.compute_output_shape(inputs.shape)
+            return outputs if None in shape else ops.reshape(outputs, shape)
+
+        return apply
+
     @property
-    def channel_axis(self):
-        """Axis of the channels in inputs and outputs."""
-        return _channel_axis(self)
+    def channel_axes(self):
+        """Axes of the inputs, and of the outputs, that are axes of the kernel too."""
+        axis = 1 if _channels_first(self) else -1
+        return (axis,), (axis,)
 
     @property
     def kernel_mean(self):
@@ -283,15 +318,16 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
 
 def add_bias(layer, outputs):
     """What a layer's linear operation returns, plus the bias, of any linear layer."""
-    if layer.bias is None:
+    bias = getattr(layer, "bias", None)
+    if bias is None:
         return outputs
-    shape = [1] * len(outputs.shape)
-    shape[_channel_axis(layer)] = -1
-    return outputs + ops.cast(ops.reshape(layer.bias, shape), outputs.dtype)
+    if _channels_first(layer):
+        bias = ops.reshape(bias, (-1, *[1] * (len(outputs.shape) - 2)))
+    return outputs + ops.cast(bias, outputs.dtype)
 
 
-def _channel_axis(layer):
-    return 1 if getattr(layer, "data_format", None) == "channels_first" else -1
+def _channels_first(layer):
+    return getattr(layer, "data_format", None) == "channels_first"
 
 
 def _check_prior(prior, noise, train_size):
@@ -308,19 +344,3 @@ def _check_prior(prior, noise, train_size):
             "(not of a batch): the KL divergence is divided by it. "
             f"Received: prior={prior!r}, train_size=None"
         )
-
-
-def effective_kernel(layer):
-    """The kernel that a stock layer computes with, LoRA weights included.
-
-    Raises:
-        ValueError: If the layer is quantized: no kernel gives its outputs.
-    """
-    mode = getattr(layer, "quantization_mode", None)
-    if mode is not None:
-        raise ValueError(
-            f"Layer '{layer.name}' is quantized: it has no kernel in floating point. "
-            "Use the model from before `quantize`. "
-            f"Received: quantization_mode={mode!r}"
-        )
-    return layer.kernel

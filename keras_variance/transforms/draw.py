@@ -5,7 +5,11 @@ import inspect
 import keras
 
 from keras_variance import _keras, checks
-from keras_variance.layers import VarianceLayer, find_variance_layers
+from keras_variance.layers import (
+    VarianceLayer,
+    effective_kernel,
+    find_variance_layers,
+)
 from keras_variance.random import SeedGenerator, Stream
 from keras_variance.transforms.rebuild import assign, rebuild
 from keras_variance.transforms.walk import check_visible
@@ -76,8 +80,8 @@ def _draw_layer(layer, generator):
     kernel = kernel if random.mean is None else random.mean + kernel
     config = {k: v for k, v in layer.get_config().items() if k not in ADDED}
     stock = _stock_class(layer).from_config(config)
-    stock.build(layer.get_build_config()["input_shape"])
-    assign(stock.kernel, kernel)
+    stock.build_from_config(layer.get_build_config())
+    assign(effective_kernel(stock), kernel)
     if layer.bias is not None:
         assign(stock.bias, layer.bias)
     return stock

@@ -13,6 +13,7 @@ from keras_variance.transforms.walk import (
     Interpreter,
     check_visible,
     finish_call,
+    output_mask,
     partial,
     tensors,
 )
@@ -119,7 +120,7 @@ def run(program, variance_layer):
         if not isinstance(step.operation, VarianceLayer):
             return step.operation(*args, **kwargs)
         outputs = variance_layer(step.operation, args[0])
-        return finish_call(step.operation, args[0], outputs)
+        return finish_call(step.operation, outputs, output_mask(step.operation, *args))
 
     return tensors(program.run(call))
 
@@ -127,13 +128,11 @@ def run(program, variance_layer):
 def mean_outputs(layer, inputs):
     """What a variance layer returns with its weights at their means."""
     random = layer.random_linear()
-    inputs = ops.cast(inputs, layer.compute_dtype)
     mean = ops.zeros_like(random.scale) if random.mean is None else random.mean
-    return layer.activate(random.apply(inputs, mean))
+    return layer.activate(random.apply(layer.prepare(inputs), mean))
 
 
 def zero_mean_outputs(layer, inputs, seed):
     """A sample of what a variance layer returns without its means."""
     random = layer.random_linear()._replace(mean=None)
-    inputs = ops.cast(inputs, layer.compute_dtype)
-    return layer.activate(layer.estimator(random, inputs, seed))
+    return layer.activate(layer.estimator(random, layer.prepare(inputs), seed))

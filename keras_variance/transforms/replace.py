@@ -83,9 +83,9 @@ def _replace(stock, posterior, **kwargs):
     for name in ("lora_rank", "lora_alpha"):
         config.pop(name, None)
     layer = VARIANCE_LAYERS[type(stock)](**config, posterior=posterior, **kwargs)
-    layer.build(stock.get_build_config()["input_shape"])
+    layer.build_from_config(stock.get_build_config())
     assign(layer.kernel, kernel)
-    if stock.bias is not None:
+    if layer.bias is not None:
         assign(layer.bias, stock.bias)
     if isinstance(posterior, str):
         start = INITIAL_LOG_ALPHA

@@ -14,7 +14,7 @@ from keras_variance.random import Stream, seeded_scope
 from keras_variance.transforms.moments.propagate import propagate
 from keras_variance.transforms.moments.rules import Moments
 from keras_variance.transforms.sources import DROPOUTS
-from keras_variance.transforms.walk import Known, finish_call
+from keras_variance.transforms.walk import Known, finish_call, output_mask
 
 # Numbers in the largest activation of the samples that are drawn at the same time, on
 # a CPU: few enough to stay in its cache, so many that a turn of the loop costs little.
@@ -139,7 +139,7 @@ class Draws:
         layer, random = step.operation, step.operation.random_linear()
 
         def sampler(inputs, repeats):
-            inputs = ops.cast(inputs, layer.compute_dtype)
+            inputs = layer.prepare(inputs)
             shared = self.ensemble.shared_noise
             return layer.estimator.sampler(random, inputs, repeats, shared)
 
@@ -150,10 +150,10 @@ class Draws:
             x = _tensor(self._repeat(args[0])) if known is None else None
             sample = known or sampler(x, self.chunk)
             outputs = sample(seed.of_sample(index * self.chunk), self.chunk)
-            inputs = args[0].tensor
-            if known and _keras.get_mask(inputs) is not None:
-                inputs = _with_mask(_repeat, inputs, self.chunk, 0)
-            return Samples(finish_call(layer, inputs, layer.activate(outputs)))
+            mask = output_mask(layer, args[0].tensor)
+            if known and mask is not None:
+                mask = _repeat(mask, self.chunk, 0)
+            return Samples(finish_call(layer, layer.activate(outputs), mask))
 
         return draw
 
@@ -163,7 +163,7 @@ class Draws:
         inputs = ops.cast(args[0], layer.compute_dtype)
         with seeded_scope(layer, seed.next()):
             outputs = layer.call(inputs, training=True)
-        return Samples(finish_call(layer, args[0], outputs))
+        return Samples(finish_call(layer, outputs, output_mask(layer, args[0])))
 
     def _separately(self, layer, seed, args, kwargs):
         """A layer that cannot be inspected, called for each sample."""

@@ -207,11 +207,17 @@ def _spec(x):
     return keras.KerasTensor(x.shape, keras.backend.standardize_dtype(x.dtype))
 
 
-def finish_call(layer, inputs, outputs):
+def output_mask(layer, inputs):
+    """The mask that `Layer.__call__` puts on a layer's outputs, or None."""
+    if not layer.supports_masking:
+        return None
+    return layer.compute_mask(inputs, _keras.get_mask(inputs))
+
+
+def finish_call(layer, outputs, mask):
     """Outputs of a layer with the mask and the activity loss of `Layer.__call__`, for
     a call that was not made through it."""
-    if layer.supports_masking:
-        _keras.set_mask(outputs, layer.compute_mask(inputs, _keras.get_mask(inputs)))
+    _keras.set_mask(outputs, mask)
     if layer.activity_regularizer is not None:
         rows = ops.cast(ops.shape(outputs)[0], "float32")
         loss = ops.cast(layer.activity_regularizer(outputs), "float32")

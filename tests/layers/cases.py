@@ -14,6 +14,9 @@ class Case(NamedTuple):
     stock: type
     arguments: dict
     input_shape: tuple  # of one example
+    tokens: int | None = None  # of which inputs are, and not numbers
+    units: tuple = (-1,)  # axes of the outputs that index units
+    weights: int = 2  # kernel and bias
 
 
 CASES = {
@@ -48,6 +51,38 @@ CASES = {
         {"kernel_size": 2, "depth_multiplier": 2},
         (3, 4, 3),
     ),
+    "einsum_heads": Case(
+        kv.VarianceEinsumDense,
+        keras.layers.EinsumDense,
+        {
+            "equation": "abc,cde->abde",
+            "output_shape": (None, 2, 3),
+            "bias_axes": "de",
+        },
+        (2, 3),
+        units=(-2, -1),
+    ),
+    "einsum_ellipsis": Case(
+        kv.VarianceEinsumDense,
+        keras.layers.EinsumDense,
+        {"equation": "abc...,cbd->adb...", "output_shape": (2, 3), "bias_axes": "b"},
+        (3, 2, 2),
+        units=(2, 1),
+    ),
+    "einsum_summed": Case(
+        kv.VarianceEinsumDense,
+        keras.layers.EinsumDense,
+        {"equation": "...bcd,dc->...c", "output_shape": 4, "bias_axes": "c"},
+        (2, 3, 4, 2),
+    ),
+    "embedding": Case(
+        kv.VarianceEmbedding,
+        keras.layers.Embedding,
+        {"input_dim": 4, "output_dim": 3},
+        (5,),
+        tokens=4,
+        weights=1,
+    ),
 }
 POSTERIORS = tuple(kv.posteriors.MEMBERS)
 ESTIMATORS = tuple(kv.estimators.MEMBERS)
@@ -57,6 +92,11 @@ NOISE_ESTIMATORS = tuple(
     for estimator in ESTIMATORS
     if noise == "gaussian" or estimator != "local_reparameterization"
 )
+
+
+def activation(case, name):
+    """An activation among the arguments, of layers that have one."""
+    return {} if case.tokens else {"activation": name}
 
 
 def build(case, rng, **arguments):
@@ -69,6 +109,8 @@ def build(case, rng, **arguments):
 
 
 def inputs(case, rng, rows=2):
+    if case.tokens:
+        return rng.integers(case.tokens, size=(rows, *case.input_shape)).astype("int32")
     return rng.normal(size=(rows, *case.input_shape)).astype("float32")
 
 
@@ -77,14 +119,21 @@ def jacobian(case, x):
 
     Found by brute force, from the outputs with one weight at 1, the others 0.
     """
-    stock = case.stock(**case.arguments, use_bias=False)
+    stock = case.stock(**case.arguments)
     stock.build(x.shape)
-    size = int(np.prod(stock.kernel.shape))
+    kernel = stock.weights[0]  # a new bias is 0
+    size = int(np.prod(kernel.shape))
     columns = []
     for unit in np.eye(size, dtype="float32"):
-        stock.kernel.assign(unit.reshape(stock.kernel.shape))
+        kernel.assign(unit.reshape(kernel.shape))
         columns.append(np.asarray(stock(x)))
     return np.stack(columns, axis=-1).astype("float64")
+
+
+def without_bias(layer, outputs):
+    """Outputs of a layer less its bias."""
+    outputs = np.asarray(outputs)
+    return outputs if layer.bias is None else outputs - np.asarray(layer.bias)
 
 
 def sample(layer, x, draws):

@@ -71,15 +71,36 @@ def test_bad_kl_weight(value):
         kv.VarianceDense(3, kl_weight=value)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", set(CASES) - {"embedding"})
 def test_shapes_that_cannot_be_built(name):
     case = CASES[name]
     layer = case.layer(**case.arguments)
-    for shape in ((None, *case.input_shape[:-1], None), (3,)):
+    unknown = [None, *case.input_shape]
+    unknown[layer.channel_axes[0][-1]] = None
+    for shape in (tuple(unknown), (3,)):
         with pytest.raises(ValueError, match=r"Received: input_shape="):
             layer.build(shape)
     layer.build((None, *case.input_shape))  # nothing is half-built
     assert layer(np.ones((1, *case.input_shape))).shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    "equation, rank",
+    [("ab,bc->ca", 2), ("ab,ac->ac", 2), ("...ab,abc->...c", 2), ("abc,cd->bad", 3)],
+)
+def test_equations_without_a_batch(equation, rank):
+    """It has to be the first axis of inputs and of outputs, and none of the kernel."""
+    layer = kv.VarianceEinsumDense(equation, (3,) * (rank - 1))
+    with pytest.raises(ValueError, match=r"`equation` must be .*Received: equation="):
+        layer.build((3,) * rank)
+
+
+def test_an_equation_of_another_rank():
+    layer = kv.VarianceEinsumDense("abc,cd->abd", (None, 3))
+    with pytest.raises(ValueError, match=r"of 3 axes.*Received: input_shape=\(2, 4\)"):
+        layer.build((2, 4))
+    with pytest.raises(ValueError, match=r"of 3 axes.*Received: input_shape="):
+        layer.build((2, 4, 4, 4))
 
 
 @pytest.mark.parametrize("mask", [np.ones((5, 3), bool), np.ones((4, 3)), None])

@@ -6,6 +6,7 @@ import pytest
 from keras.src.testing import TestCase  # Keras's own checks have no public name
 
 import keras_variance as kv
+from keras_variance import _keras
 from keras_variance.layers import variance_layers
 from tests import backends
 from tests.layers.cases import (
@@ -13,6 +14,7 @@ from tests.layers.cases import (
     ESTIMATORS,
     NOISE_ESTIMATORS,
     POSTERIORS,
+    activation,
     build,
     inputs,
     sample,
@@ -40,8 +42,9 @@ def test_run_layer_test(name, posterior, estimator):
         case.layer,
         arguments,
         input_shape=shape,
+        input_dtype="int32" if case.tokens else None,
         expected_output_shape=stock.compute_output_shape(shape),
-        expected_num_trainable_weights=2 if posterior == "zero_mean" else 3,
+        expected_num_trainable_weights=case.weights + (posterior != "zero_mean"),
         expected_num_non_trainable_weights=0 if prior is None else 1,
         expected_num_seed_generators=1,
         expected_num_losses=0 if prior is None else 1,
@@ -60,10 +63,9 @@ def test_finite_gradients(name, noise, estimator, policy, jit_compile, rng):
     case = CASES[name]
     families = {"posterior": "neuron_alpha", "noise": noise, "estimator": estimator}
     layer = build(case, rng, **families, dtype=policy)
-    x = 300 * inputs(case, rng, rows=3)
+    x = inputs(case, rng, rows=3) * (1 if case.tokens else 300)
     x[0] = 0
-
-    x = keras.Variable(x)
+    x = keras.Variable(x, dtype=x.dtype, trainable=not case.tokens)
 
     def loss():
         outputs = layer(x.value)
@@ -71,7 +73,7 @@ def test_finite_gradients(name, noise, estimator, policy, jit_compile, rng):
         return keras.ops.mean(keras.ops.cast(outputs, "float32"))
 
     value, gradients = backends.gradients(
-        loss, [x, *layer.trainable_weights], jit_compile
+        loss, [*[x] * x.trainable, *layer.trainable_weights], jit_compile
     )
     for array in (value, *gradients):
         assert np.all(np.isfinite(array))
@@ -82,12 +84,12 @@ def test_finite_gradients(name, noise, estimator, policy, jit_compile, rng):
 def test_without_variance_is_the_stock_layer(name, estimator, rng):
     case = CASES[name]
     layer = build(
-        case, rng, posterior="additive", estimator=estimator, activation="tanh"
+        case, rng, posterior="additive", estimator=estimator, **activation(case, "tanh")
     )
     layer.phi.assign(np.full(layer.phi.shape, -80.0))
-    stock = case.stock(**case.arguments, activation="tanh")
+    stock = case.stock(**case.arguments, **activation(case, "tanh"))
     stock.build((None, *case.input_shape))
-    stock.set_weights([layer.kernel, layer.bias])
+    stock.set_weights(layer.get_weights()[: case.weights])
     x = inputs(case, rng)
     np.testing.assert_allclose(layer(x), stock(x), rtol=1e-5, atol=1e-5)
 
@@ -146,6 +148,33 @@ def test_flipout_signs_are_constant_in_space(rng):
     np.testing.assert_allclose(
         outputs, outputs[:, :1, :1] * np.ones((1, 5, 5, 1)), 1e-6
     )
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_positions_of_one_token(estimator):
+    """One vector where there is one draw of the weights, else independent ones."""
+    layer = kv.VarianceEmbedding(3, 4, estimator=estimator)
+    tokens = np.array([[1, 1, 2], [1, 0, 0]])
+    outputs = np.asarray(layer(tokens))
+    one_draw = estimator in ("flipout", "weight_sampling")
+    assert np.array_equal(outputs[0, 0], outputs[0, 1]) == one_draw
+    assert np.array_equal(outputs[0, 0], outputs[1, 0]) == (
+        estimator == "weight_sampling"
+    )
+
+
+def test_embedding_with_a_mask_and_weights(rng):
+    table = rng.normal(size=(3, 4)).astype("float32")
+    for weights in (table, [table]):
+        layer = kv.VarianceEmbedding(3, 4, mask_zero=True, weights=weights)
+        np.testing.assert_array_equal(layer.kernel, table)
+    tokens = np.array([[1, 0, 2]])
+    model = keras.Sequential([keras.Input((3,)), layer])
+    for each in (model, kv.transforms.ensemble(model, 2)):
+        mask = np.asarray(_keras.get_mask(each(tokens)))
+        np.testing.assert_array_equal(mask, np.broadcast_to(tokens != 0, mask.shape))
+    drawn = kv.transforms.draw(model)
+    assert drawn.layers[-1].embeddings.shape == (3, 4)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

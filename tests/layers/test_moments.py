@@ -12,6 +12,7 @@ from tests.layers.cases import (
     build,
     inputs,
     sample,
+    without_bias,
 )
 from tests.layers.cases import jacobian as brute_force_jacobian
 from tests.statistics import assert_moments
@@ -28,15 +29,19 @@ def data(name, seed):
     return x, brute_force_jacobian(CASES[name], x)
 
 
-def weight_moments(posterior, layer, jacobian):
+def weight_moments(posterior, layer, jacobian, units):
     """Means and variances of the weights, by the table of posteriors.py, flat."""
     theta = np.ravel(layer.kernel).astype("float64")
     if posterior == "zero_mean":
         return np.zeros_like(theta), theta**2
     phi = np.ravel(layer.phi).astype("float64")
     if posterior == "neuron_alpha":
-        # A weight's unit is the one output channel that depends on it
-        reach = np.abs(jacobian).sum(axis=tuple(range(jacobian.ndim - 2)))
+        # A weight's unit is the one that depends on it; φ has the kernel's order
+        reach = np.abs(jacobian)
+        units = [(axis if axis >= 0 else axis - 1) % reach.ndim for axis in units]
+        others = {*range(reach.ndim - 1)} - {*units}
+        reach = np.transpose(reach, (*units, -1, *others))
+        reach = reach.reshape(phi.size, theta.size, -1).sum(axis=-1)
         phi = phi[reach.argmax(axis=0)]
     elif posterior == "layer_alpha":
         phi = np.full_like(theta, phi[0])
@@ -60,11 +65,13 @@ def test_moments(name, posterior, noise, estimator, seed, rng):
     layer = build(
         CASES[name], rng, posterior=posterior, noise=noise, estimator=estimator
     )
-    weight_mean, weight_variance = weight_moments(posterior, layer, jacobian)
+    weight_mean, weight_variance = weight_moments(
+        posterior, layer, jacobian, CASES[name].units
+    )
     mean = jacobian @ weight_mean
     variance = jacobian**2 @ weight_variance
     # Kurtosis of a sum of independent terms; moment matching makes it normal
     excess = jacobian**4 @ weight_variance**2 / variance**2
     excess *= 0 if estimator == "moment_matching" else EXCESS_KURTOSIS[noise]
-    draws = draw(layer, x, estimator) - np.asarray(layer.bias)
+    draws = without_bias(layer, draw(layer, x, estimator))
     assert_moments(draws, mean, variance, 3 + excess)

@@ -165,7 +165,7 @@ def mask_reader(rng, **arguments):
     model = keras.Sequential(
         [
             keras.Input((5,), dtype="int32", name="tokens"),
-            layers.Embedding(7, 4, mask_zero=True),
+            kv.VarianceEmbedding(7, 4, mask_zero=True, **arguments),
             kv.VarianceDense(4, "relu", **arguments),
             layers.GlobalAveragePooling1D(),
             layers.Dense(3, "softmax"),
@@ -174,6 +174,18 @@ def mask_reader(rng, **arguments):
     x = rng.integers(1, 7, size=(ROWS, 5)).astype("int32")
     x[0, 3:] = x[1, 1:] = x[2, 2] = 0
     return compiled(model), x, classes(rng)
+
+
+def tokens(rng, **arguments):
+    """Random vectors of tokens, and two heads that are merged again."""
+    x = keras.Input((5,), dtype="int32")
+    h = kv.VarianceEmbedding(7, 4, **arguments)(x)
+    h = kv.VarianceEinsumDense(
+        "btc,chd->bthd", (5, 2, 3), bias_axes="hd", activation="relu", **arguments
+    )(h)
+    h = layers.EinsumDense("bthd,hde->bte", (5, 4), bias_axes="e")(h)
+    model = keras.Model(x, layers.Dense(3, "softmax")(layers.Flatten()(h)))
+    return compiled(model), rng.integers(7, size=(ROWS, 5)), classes(rng)
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -298,6 +310,7 @@ MODELS = {
         regression,
         one_hot,
         mask_reader,
+        tokens,
         two_arguments,
         subclassed,
         channels_first,
@@ -320,5 +333,6 @@ def new(name, rng, **arguments):
     """A model with random biases, inputs and labels; without noise by default."""
     model, x, y = MODELS[name](rng, **{"posterior": OFF} | arguments)
     for layer in kv.layers.variance_layers(model):
-        layer.bias.assign(rng.normal(size=layer.bias.shape) / 4)
+        if layer.bias is not None:
+            layer.bias.assign(rng.normal(size=layer.bias.shape) / 4)
     return model, x, y

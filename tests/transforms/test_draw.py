@@ -5,7 +5,7 @@ from keras import tree
 
 import keras_variance as kv
 from keras_variance.transforms import draw
-from tests.layers.cases import CASES, POSTERIORS, build, inputs
+from tests.layers.cases import CASES, POSTERIORS, activation, build, inputs
 from tests.statistics import assert_moments
 from tests.transforms.models import WALKED, new
 
@@ -44,7 +44,7 @@ def test_draws_differ_and_repeat(rng):
 def test_every_layer_becomes_its_stock_layer(name, rng):
     """Without variance it computes the same."""
     case = CASES[name]
-    layer = build(case, rng, posterior="additive", activation="tanh")
+    layer = build(case, rng, posterior="additive", **activation(case, "tanh"))
     layer.phi.assign(np.full(layer.phi.shape, -80.0))
     model = keras.Sequential([keras.Input(case.input_shape), layer])
     drawn = draw(model)

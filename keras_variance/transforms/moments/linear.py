@@ -9,11 +9,18 @@ from keras_variance import _keras
 from keras_variance.distributions.posteriors import TINY
 from keras_variance.layers import (
     VARIANCE_LAYERS,
+    VarianceEmbedding,
     VarianceLayer,
     add_bias,
+    declared,
     effective_kernel,
+    stock_class,
 )
-from keras_variance.transforms.moments.rules import Moments, moment_rule
+from keras_variance.transforms.moments.rules import (
+    Moments,
+    UnsupportedError,
+    moment_rule,
+)
 
 layers = keras.layers
 
@@ -30,16 +37,23 @@ def variance_layer(layer, x):
     return linear_moments(layer, layer.linear, layer.kernel_mean, layer.kernel_scale, x)
 
 
-@moment_rule(*VARIANCE_LAYERS)
+@moment_rule(VarianceEmbedding)
+def embedding(layer, x):
+    """As `variance_layer`, of tokens that are known."""
+    if x.variance is not None or layer.input_dim > 2**24:
+        raise UnsupportedError(
+            f"Layer '{layer.name}' needs tokens that are known, fewer than 2^24, for "
+            f"moments. Received: input_dim={layer.input_dim}, random "
+            f"inputs={x.variance is not None}"
+        )
+    return variance_layer(layer, x)
+
+
+@moment_rule(*(set(VARIANCE_LAYERS) - {layers.Embedding}))
 def stock_layer(layer, x):
     """As `linear_moments`, for a kernel that is known."""
-    linear = VARIANCE_LAYERS[_base(layer)].linear
-
-    def apply(inputs, kernel):
-        return linear(layer, inputs, kernel)
-
     kernel = ops.cast(effective_kernel(layer), x.mean.dtype)
-    return linear_moments(layer, apply, kernel, None, x)
+    return linear_moments(layer, declared(layer, "linear"), kernel, None, x)
 
 
 def linear_moments(layer, linear, mean, scale, x):
@@ -62,9 +76,7 @@ def linear_moments(layer, linear, mean, scale, x):
     if mean is not None and x.variance is not None:
         variances.append(_known_kernel(layer, linear, mean, x))
     if scale is not None:
-        second = ops.square(x.mean)
-        second = second if x.variance is None else second + x.variance
-        variances.append(linear(second, ops.square(scale)))
+        variances.append(layer.square_linear(x.mean, ops.square(scale), x.variance))
     variance = sum(variances[1:], variances[0])
     expected = ops.zeros_like(variance) if mean is None else linear(x.mean, mean)
     covariance = None
@@ -81,7 +93,7 @@ def _known_kernel(layer, linear, kernel, x):
     """
     if not can_fold(layer, x):
         return linear(x.variance, ops.square(kernel))
-    axis = VARIANCE_LAYERS[_base(layer)].input_axis
+    axis = declared(layer, "input_axis")
     folded, start = {}, 0
     for part in x.parts:
         size = part.mean.shape[-1]
@@ -103,8 +115,8 @@ def can_fold(layer, x):
     """Whether a layer's kernel can be folded over the parts of its input."""
     if not x.parts or getattr(layer, "groups", 1) != 1:
         return False
-    base = next((b for b in type(layer).__mro__ if b in VARIANCE_LAYERS), None)
-    return base is not None and VARIANCE_LAYERS[base].input_axis is not None
+    linear = stock_class(layer) is not None
+    return linear and declared(layer, "input_axis") is not None
 
 
 class Covariance(NamedTuple):
@@ -144,10 +156,6 @@ class Covariance(NamedTuple):
         square = ops.mean(ops.square(deviations), axis=-2, keepdims=True)
         ratio = self.variance[..., None, :] / ops.maximum(square, TINY)
         return deviations * ops.sqrt(ratio + TINY)
-
-
-def _base(layer):
-    return next(base for base in type(layer).__mro__ if base in VARIANCE_LAYERS)
 
 
 def affine(x, scale, shift):

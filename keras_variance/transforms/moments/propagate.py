@@ -15,6 +15,7 @@ from keras_variance.transforms.walk import (
     Interpreter,
     Known,
     check_functional,
+    output_mask,
     partial,
 )
 
@@ -212,8 +213,9 @@ def propagate(operation, args, kwargs, head, is_source=False):
     activation = getattr(operation, "activation", None)
     if activation is not None:
         x = _rule(activation, head)(activation, x).from_(x.origins)
-    if masks and getattr(operation, "supports_masking", False):
-        _keras.set_mask(x.mean, masks[0])
+    if isinstance(operation, keras.Layer):
+        means = tree.map_structure(lambda x: x.mean, args[0])
+        _keras.set_mask(x.mean, output_mask(operation, means))
     return x
 
 

@@ -275,9 +275,13 @@ CHANNELWISE = (
     _keras.Minimum,
     _keras.Relu,
 )
-LINEAR = (
-    *(set(VARIANCE_LAYERS) - {layers.DepthwiseConv2D}),
-    *(set(VARIANCE_LAYERS.values()) - {VARIANCE_LAYERS[layers.DepthwiseConv2D]}),
+LINEAR = tuple(
+    kind
+    for pair in VARIANCE_LAYERS.items()
+    for kind in pair
+    if not issubclass(
+        kind, layers.DepthwiseConv2D | layers.EinsumDense | layers.Embedding
+    )
 )
 # In all others of Keras an entry of the output depends on that of the input alone
 MIXING = ("glu", "log_softmax", "softmax", "sparsemax")
