@@ -218,10 +218,15 @@ ROWS = {
     # Layers
     "VarianceDense": Row(LAYER, units=3),
     "VarianceConv1D": Row(LAYER, filters=3, kernel_size=2),
+    "VarianceConv1DTranspose": Row(LAYER, filters=3, kernel_size=2),
     "VarianceConv2D": Row(LAYER, filters=3, kernel_size=2),
     "VarianceConv2DTranspose": Row(LAYER, filters=3, kernel_size=2),
     "VarianceConv3D": Row(LAYER, filters=3, kernel_size=2),
+    "VarianceConv3DTranspose": Row(LAYER, filters=3, kernel_size=2),
+    "VarianceDepthwiseConv1D": Row(LAYER, kernel_size=2),
     "VarianceDepthwiseConv2D": Row(LAYER, kernel_size=2),
+    "VarianceEinsumDense": Row(LAYER, equation="ab,bc->ac", output_shape=3),
+    "VarianceEmbedding": Row(LAYER, input_dim=4, output_dim=3),
     "VarianceLayer.keep": Row(
         {"mask": [None, "no", 3, NAN, [], np.ones((4, 5)), np.ones((5, 4), bool)]},
         keep,

@@ -1,9 +1,12 @@
 from keras_variance.layers.base import VarianceLayer, add_bias
 from keras_variance.layers.conv import (
     VarianceConv1D,
+    VarianceConv1DTranspose,
     VarianceConv2D,
     VarianceConv2DTranspose,
     VarianceConv3D,
+    VarianceConv3DTranspose,
+    VarianceDepthwiseConv1D,
     VarianceDepthwiseConv2D,
 )
 from keras_variance.layers.dense import VarianceDense
@@ -25,10 +28,13 @@ from keras_variance.layers.stock import (
 __all__ = [
     "VARIANCE_LAYERS",
     "VarianceConv1D",
+    "VarianceConv1DTranspose",
     "VarianceConv2D",
     "VarianceConv2DTranspose",
     "VarianceConv3D",
+    "VarianceConv3DTranspose",
     "VarianceDense",
+    "VarianceDepthwiseConv1D",
     "VarianceDepthwiseConv2D",
     "VarianceEinsumDense",
     "VarianceEmbedding",

@@ -60,14 +60,10 @@ class VarianceConv3D(VarianceLayer, keras.layers.Conv3D):
         return self.convolution_op(inputs, kernel)
 
 
-@keras.saving.register_keras_serializable("keras_variance")
-class VarianceConv2DTranspose(VarianceLayer, keras.layers.Conv2DTranspose):
-    """`keras.layers.Conv2DTranspose` with a random kernel.
+class TransposedConvolution(VarianceLayer):
+    """Base of the transposed convolutions."""
 
-    Args: as `keras.layers.Conv2DTranspose` and `VarianceLayer`.
-    """
-
-    # The kernel is (height, width, filters, channels)
+    # The kernel is (…, filters, channels)
     unit_axes = (-2,)
     input_axis = -1
 
@@ -84,13 +80,33 @@ class VarianceConv2DTranspose(VarianceLayer, keras.layers.Conv2DTranspose):
 
 
 @keras.saving.register_keras_serializable("keras_variance")
-class VarianceDepthwiseConv2D(VarianceLayer, keras.layers.DepthwiseConv2D):
-    """`keras.layers.DepthwiseConv2D` with a random kernel.
+class VarianceConv1DTranspose(TransposedConvolution, keras.layers.Conv1DTranspose):
+    """`keras.layers.Conv1DTranspose` with a random kernel.
 
-    Args: as `keras.layers.DepthwiseConv2D` and `VarianceLayer`.
+    Args: as `keras.layers.Conv1DTranspose` and `VarianceLayer`.
     """
 
-    # The kernel is (height, width, channels, multiplier)
+
+@keras.saving.register_keras_serializable("keras_variance")
+class VarianceConv2DTranspose(TransposedConvolution, keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` with a random kernel.
+
+    Args: as `keras.layers.Conv2DTranspose` and `VarianceLayer`.
+    """
+
+
+@keras.saving.register_keras_serializable("keras_variance")
+class VarianceConv3DTranspose(TransposedConvolution, keras.layers.Conv3DTranspose):
+    """`keras.layers.Conv3DTranspose` with a random kernel.
+
+    Args: as `keras.layers.Conv3DTranspose` and `VarianceLayer`.
+    """
+
+
+class DepthwiseConvolution(VarianceLayer):
+    """Base of the depthwise convolutions."""
+
+    # The kernel is (…, channels, multiplier)
     unit_axes = (-2, -1)
     input_axis = None
 
@@ -103,3 +119,19 @@ class VarianceDepthwiseConv2D(VarianceLayer, keras.layers.DepthwiseConv2D):
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
+
+
+@keras.saving.register_keras_serializable("keras_variance")
+class VarianceDepthwiseConv1D(DepthwiseConvolution, keras.layers.DepthwiseConv1D):
+    """`keras.layers.DepthwiseConv1D` with a random kernel.
+
+    Args: as `keras.layers.DepthwiseConv1D` and `VarianceLayer`.
+    """
+
+
+@keras.saving.register_keras_serializable("keras_variance")
+class VarianceDepthwiseConv2D(DepthwiseConvolution, keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D` with a random kernel.
+
+    Args: as `keras.layers.DepthwiseConv2D` and `VarianceLayer`.
+    """

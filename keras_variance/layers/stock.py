@@ -7,9 +7,12 @@ import keras
 from keras_variance.layers.base import VarianceLayer
 from keras_variance.layers.conv import (
     VarianceConv1D,
+    VarianceConv1DTranspose,
     VarianceConv2D,
     VarianceConv2DTranspose,
     VarianceConv3D,
+    VarianceConv3DTranspose,
+    VarianceDepthwiseConv1D,
     VarianceDepthwiseConv2D,
 )
 from keras_variance.layers.dense import VarianceDense
@@ -24,7 +27,10 @@ VARIANCE_LAYERS = {
     keras.layers.Conv1D: VarianceConv1D,
     keras.layers.Conv2D: VarianceConv2D,
     keras.layers.Conv3D: VarianceConv3D,
+    keras.layers.Conv1DTranspose: VarianceConv1DTranspose,
     keras.layers.Conv2DTranspose: VarianceConv2DTranspose,
+    keras.layers.Conv3DTranspose: VarianceConv3DTranspose,
+    keras.layers.DepthwiseConv1D: VarianceDepthwiseConv1D,
     keras.layers.DepthwiseConv2D: VarianceDepthwiseConv2D,
 }
 

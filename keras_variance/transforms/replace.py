@@ -32,9 +32,8 @@ def from_deterministic(model, posterior="layer_alpha", layers=None, **kwargs):
         posterior: A posterior that has means. Given by name, it starts at
             log α = -10, so that predictions are close to the source's.
         layers: Layers, their paths, as `"encoder/dense"`, or names that only one has,
-            to turn. Defaults to every `Dense`, `Conv1D`, `Conv2D`, `Conv3D`,
-            `Conv2DTranspose` and `DepthwiseConv2D` layer of the model and of models
-            nested in it.
+            to turn. Defaults to every layer of the model, and of models nested in it,
+            that has a variance layer, embeddings too.
         **kwargs: Further arguments of the new layers, such as `prior` and
             `train_size`. From a `seed` each layer gets one of its own.
 

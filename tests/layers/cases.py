@@ -39,11 +39,29 @@ CASES = {
         {"filters": 2, "kernel_size": 2, "padding": "same"},
         (2, 3, 2, 2),
     ),
+    "conv1d_transpose": Case(
+        kv.VarianceConv1DTranspose,
+        keras.layers.Conv1DTranspose,
+        {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same"},
+        (4, 3),
+    ),
     "conv2d_transpose": Case(
         kv.VarianceConv2DTranspose,
         keras.layers.Conv2DTranspose,
         {"filters": 3, "kernel_size": 2, "strides": 2},
         (2, 3, 2),
+    ),
+    "conv3d_transpose": Case(
+        kv.VarianceConv3DTranspose,
+        keras.layers.Conv3DTranspose,
+        {"filters": 2, "kernel_size": 2, "strides": (1, 2, 2)},
+        (2, 2, 1, 3),
+    ),
+    "depthwise_conv1d": Case(
+        kv.VarianceDepthwiseConv1D,
+        keras.layers.DepthwiseConv1D,
+        {"kernel_size": 3, "strides": 2, "padding": "same"},
+        (5, 3),
     ),
     "depthwise_conv2d": Case(
         kv.VarianceDepthwiseConv2D,

@@ -161,7 +161,7 @@ class Linear(Whole):
         # Padding, and the edges of a transposed convolution, see another number
         # of inputs
         even = isinstance(self.operation, layers.Dense) or (
-            not isinstance(self.operation, layers.Conv2DTranspose)
+            not isinstance(self.operation, TRANSPOSED)
             and self.operation.padding == "valid"
         )
         return (
@@ -231,6 +231,7 @@ class Linear(Whole):
         return weight
 
 
+TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 CHANNELWISE = (
     layers.Activation,
     layers.ReLU,
@@ -280,7 +281,11 @@ LINEAR = tuple(
     for pair in VARIANCE_LAYERS.items()
     for kind in pair
     if not issubclass(
-        kind, layers.DepthwiseConv2D | layers.EinsumDense | layers.Embedding
+        kind,
+        layers.DepthwiseConv1D
+        | layers.DepthwiseConv2D
+        | layers.EinsumDense
+        | layers.Embedding,
     )
 )
 # In all others of Keras an entry of the output depends on that of the input alone
