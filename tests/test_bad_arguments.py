@@ -226,7 +226,11 @@ ROWS = {
     "VarianceDepthwiseConv1D": Row(LAYER, kernel_size=2),
     "VarianceDepthwiseConv2D": Row(LAYER, kernel_size=2),
     "VarianceEinsumDense": Row(LAYER, equation="ab,bc->ac", output_shape=3),
-    "VarianceEmbedding": Row(LAYER, input_dim=4, output_dim=3),
+    "VarianceEmbedding": Row(
+        {**LAYER, "weights": [3, "x", NAN, [], {}, X, [X], print]},
+        input_dim=4,
+        output_dim=3,
+    ),
     "VarianceLayer.keep": Row(
         {"mask": [None, "no", 3, NAN, [], np.ones((4, 5)), np.ones((5, 4), bool)]},
         keep,

@@ -1,8 +1,10 @@
 """Embedding variance layer."""
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_variance import checks
 from keras_variance.layers.base import VarianceLayer
 
 
@@ -33,8 +35,12 @@ class VarianceEmbedding(VarianceLayer, keras.layers.Embedding):
     def __init__(self, *args, weights=None, **kwargs):
         super().__init__(*args, **kwargs)
         if weights is not None:
+            shape = (self.input_dim, self.output_dim)
+            table = weights[0] if isinstance(weights, list) and weights else weights
+            fits = np.shape(table) == shape
+            checks.require(fits, "weights", f"numbers of shape {shape}", weights)
             self.build()
-            self.kernel.assign(weights[0] if isinstance(weights, list) else weights)
+            self.kernel.assign(table)
 
     @property
     def kernel(self):
