@@ -13,21 +13,99 @@ from keras.src import backend
 # Operators of tensors in Functional models, such as `x + y` and `ops.relu(x)`, for
 # the rules of moments and of `shrink`. They have no public names.
 from keras.src.models.functional import Functional
-from keras.src.ops.nn import Relu, Sigmoid, Softmax
-from keras.src.ops.numpy import Add, Maximum, Minimum, Multiply, Subtract
+from keras.src.ops.math import Erf
+from keras.src.ops.nn import (
+    Celu,
+    Elu,
+    Gelu,
+    HardSigmoid,
+    HardSilu,
+    HardTanh,
+    LogSigmoid,
+    Relu,
+    Relu6,
+    Selu,
+    Sigmoid,
+    Silu,
+    Softmax,
+    Softplus,
+    Softsign,
+    Squareplus,
+)
+from keras.src.ops.numpy import (
+    Absolute,
+    Add,
+    Arctan,
+    Concatenate,
+    Cos,
+    Divide,
+    Exp,
+    ExpandDims,
+    GetItem,
+    Maximum,
+    Mean,
+    Minimum,
+    Multiply,
+    Negative,
+    Reshape,
+    Sin,
+    Square,
+    Squeeze,
+    Subtract,
+    Sum,
+    Tanh,
+    Transpose,
+    TrueDivide,
+)
 from keras.src.saving.serialization_lib import SafeModeScope
 
 __all__ = [
     "Add",
+    "Concatenate",
+    "Divide",
+    "Exp",
+    "ExpandDims",
     "Functional",
+    "GetItem",
     "Maximum",
+    "Mean",
     "Minimum",
     "Multiply",
+    "Negative",
     "Relu",
+    "Reshape",
     "Sigmoid",
     "Softmax",
+    "Squeeze",
     "Subtract",
+    "Sum",
+    "Tanh",
+    "Transpose",
+    "TrueDivide",
 ]
+
+# Operators whose output's entries depend on one entry of their one input each
+ELEMENTWISE = (
+    Absolute,
+    Arctan,
+    Celu,
+    Cos,
+    Elu,
+    Erf,
+    Gelu,
+    HardSigmoid,
+    HardSilu,
+    HardTanh,
+    LogSigmoid,
+    Relu6,
+    Selu,
+    Silu,
+    Sin,
+    Softplus,
+    Softsign,
+    Square,
+    Squareplus,
+)
 
 
 class OwnLosses:

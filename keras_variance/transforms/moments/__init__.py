@@ -8,8 +8,10 @@ from keras_variance.transforms.moments import (  # noqa: F401 (they register rul
     heads,
     linear,
     merging,
+    normalization,
     pooling,
 )
+from keras_variance.transforms.moments.activations import quadrature
 from keras_variance.transforms.moments.rules import (
     Moments,
     find_rule,
@@ -22,5 +24,6 @@ __all__ = [
     "find_rule",
     "heads",
     "moment_rule",
+    "quadrature",
     "supported",
 ]

@@ -48,6 +48,8 @@ def follow(operation, rule, inputs, x, is_source):
             return dataclasses.replace(x, parts=x.parts if shared else ())
         _warn(operation, inputs)
         return dataclasses.replace(x, parts=())
+    if rule is linear.repetition:
+        _warn(operation, inputs, "has copies of")
     parts = [part for each in inputs for part in each.parts]
     if parts and not linear.can_fold(operation, inputs[0]):
         _warn(operation, parts)
@@ -83,9 +85,9 @@ def _names(inputs):
     return ", ".join(f"'{name}'" for name in sorted(names))
 
 
-def _warn(operation, inputs):
+def _warn(operation, inputs, does="merges"):
     warnings.warn(
-        f"'{name_of(operation)}' merges values that depend on the same noise, of "
+        f"'{name_of(operation)}' {does} values that depend on the same noise, of "
         f"{_names(inputs)}: their covariance is ignored, and the variance may be half "
         "the right one, or far too large. Compare with `keras_variance.mc_predict`.",
         DependenceWarning,

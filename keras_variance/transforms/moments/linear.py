@@ -56,6 +56,29 @@ def stock_layer(layer, x):
     return linear_moments(layer, declared(layer, "linear"), kernel, None, x)
 
 
+@moment_rule(layers.SeparableConv1D, layers.SeparableConv2D)
+def separable_convolution(layer, x):
+    """As `linear_moments`: two kernels in a row are one, Σₘ D[…, c, m] P[c, m, f]."""
+    depthwise, pointwise = (
+        ops.cast(kernel, x.mean.dtype)
+        for kernel in (layer.depthwise_kernel, layer.pointwise_kernel)
+    )
+    pointwise = ops.reshape(pointwise, (*depthwise.shape[-2:], layer.filters))
+
+    def convolve(inputs, kernel):
+        return ops.conv(
+            inputs,
+            kernel,
+            strides=list(layer.strides),
+            padding=layer.padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+
+    kernel = ops.einsum("...cm,cmf->...cf", depthwise, pointwise)
+    return linear_moments(layer, convolve, kernel, None, x)
+
+
 def linear_moments(layer, linear, mean, scale, x):
     """Moments of y = linear(x, w) + b, with w and x random and independent.
 
@@ -189,6 +212,12 @@ def rescaling(layer, x):
     return affine(x, layer.scale, layer.offset)
 
 
+@moment_rule(_keras.Negative)
+def negative(operation, x):
+    """`affine`."""
+    return affine(x, -1.0, 0.0)
+
+
 @moment_rule(
     layers.Activation,
     layers.ActivityRegularization,
@@ -249,7 +278,29 @@ def noise(layer, x):
     layers.ZeroPadding1D,
     layers.ZeroPadding2D,
     layers.ZeroPadding3D,
+    _keras.ExpandDims,
+    _keras.GetItem,
+    _keras.Reshape,
+    _keras.Squeeze,
+    _keras.Transpose,
 )
-def rearrangement(layer, x):
-    """What moves entries, or adds zeros."""
-    return Moments(layer.call(x.mean), layer.call(x.variance))
+def rearrangement(operation, x):
+    """What moves entries, leaves some out, or adds zeros."""
+    x, *options = x if isinstance(x, list) else [x]  # a slice is one
+    return Moments(*(operation.call(y, *options) for y in (x.mean, x.variance)))
+
+
+@moment_rule(
+    layers.RepeatVector,
+    layers.UpSampling1D,
+    layers.UpSampling2D,
+    layers.UpSampling3D,
+)
+def repetition(layer, x):
+    """Copies of entries: each has the right moments, and all copies are dependent."""
+    if getattr(layer, "interpolation", "nearest") != "nearest":
+        raise UnsupportedError(
+            f"Layer '{layer.name}' must repeat the nearest entry, for moments. "
+            f"Received: interpolation={layer.interpolation!r}"
+        )
+    return rearrangement(layer, x)

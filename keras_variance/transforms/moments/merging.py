@@ -7,7 +7,11 @@ from keras import ops
 
 from keras_variance import _keras
 from keras_variance.transforms.moments.linear import affine
-from keras_variance.transforms.moments.rules import Moments, moment_rule
+from keras_variance.transforms.moments.rules import (
+    Moments,
+    UnsupportedError,
+    moment_rule,
+)
 
 layers = keras.layers
 
@@ -64,7 +68,20 @@ def _product(x, y):
     return Moments(x.mean * y.mean, variance)
 
 
-@moment_rule(layers.Concatenate)
+@moment_rule(_keras.Divide, _keras.TrueDivide)
+def divide(operation, xs):
+    """`affine`, of what is divided by known values."""
+    x, y = xs
+    if y.variance is not None:
+        raise UnsupportedError(
+            f"'{operation.name}' divides by random values, whose inverse has no "
+            "moments in closed form: use `keras_variance.mc_predict`. "
+            f"Received: {operation}"
+        )
+    return affine(x, 1 / y.mean, 0.0)
+
+
+@moment_rule(layers.Concatenate, _keras.Concatenate)
 def concatenate(layer, xs):
     """The moments, side by side."""
     xs = [x.known() for x in xs]

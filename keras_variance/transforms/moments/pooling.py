@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_variance import _keras
 from keras_variance.distributions.posteriors import TINY
 from keras_variance.transforms.moments.activations import normal_cdf, positive_part
 from keras_variance.transforms.moments.rules import Moments, moment_rule
@@ -49,6 +50,22 @@ def global_average_pooling(layer, x):
     for axis in _spatial_axes(layer, x):
         count = count * ops.cast(ops.shape(x.mean)[axis], x.mean.dtype)
     return Moments(layer.call(x.mean), layer.call(x.variance) / count)
+
+
+@moment_rule(_keras.Mean)
+def mean(operation, x):
+    """As `average_pooling`, with one window over some axes."""
+    axes = range(len(x.mean.shape)) if operation.axis is None else operation.axis
+    count = 1.0
+    for axis in axes:
+        count = count * ops.cast(ops.shape(x.mean)[axis], x.mean.dtype)
+    return Moments(operation.call(x.mean), operation.call(x.variance) / count)
+
+
+@moment_rule(_keras.Sum)
+def sum_of(operation, x):
+    """Var[Σ xᵢ] = Σ Var[xᵢ]."""
+    return Moments(operation.call(x.mean), operation.call(x.variance))
 
 
 def maximum(x, y):
@@ -158,13 +175,13 @@ def global_max_pooling(layer, x):
     return Moments(ops.squeeze(x.mean, axes), ops.squeeze(x.variance, axes))
 
 
-@moment_rule(layers.Maximum)
+@moment_rule(layers.Maximum, _keras.Maximum)
 def maximum_of(layer, xs):
     """As `greatest`."""
     return greatest([x.known() for x in xs])
 
 
-@moment_rule(layers.Minimum)
+@moment_rule(layers.Minimum, _keras.Minimum)
 def minimum_of(layer, xs):
     """min(x, y) = −max(−x, −y)."""
     negatives = [Moments(-x.mean, x.variance) for x in xs]

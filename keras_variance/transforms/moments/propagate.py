@@ -224,7 +224,11 @@ def _inputs(operation, args, kwargs):
     if isinstance(operation, keras.Layer):
         return args[0]
     inputs = [*args, *kwargs.values()]  # an operator, such as that of `x + y`
-    inputs = [x if isinstance(x, Moments) else Moments.of(x) for x in inputs]
+    if isinstance(operation, _keras.GetItem):
+        return inputs
+    inputs = tree.map_structure(
+        lambda x: x if isinstance(x, Moments) else Moments.of(x), inputs
+    )
     return inputs[0] if len(inputs) == 1 else inputs
 
 

@@ -103,6 +103,13 @@ def moment_rule(*operations):
     >>> @moment_rule(Double)
     ... def double(layer, x):
     ...     return Moments(2 * x.mean, 4 * x.variance)
+
+    A function of each entry has the rule `quadrature`:
+
+    >>> from keras_variance.transforms.moments import quadrature
+    >>> def cube(x):
+    ...     return x**3
+    >>> rule = moment_rule(cube)(quadrature)
     """
 
     known = operations and all(map(callable, operations))
@@ -133,9 +140,8 @@ def find_rule(operation):
     name = name_of(operation)
     raise UnsupportedError(
         f"'{name}' of class {kind.__module__}.{kind.__name__} has no rule for moments. "
-        f"There are rules for {', '.join(supported())}. Use "
-        "`keras_variance.mc_predict`, which takes any model, or write a rule: see "
-        "`keras_variance.transforms.moments.moment_rule`. "
+        "Use `keras_variance.mc_predict`, which takes any model, or write a rule with "
+        "`keras_variance.moments.moment_rule`. "
         f"Received: operation={operation}"
     )
 
