@@ -203,6 +203,10 @@ def held(model):
         pass
 
 
+def shrink_rule(operations, rule):
+    kv.transforms.shrink_rule(*operations)(rule)
+
+
 def seeded(model, seed):
     with kv.random.seeded(model, seed):
         pass
@@ -323,6 +327,15 @@ ROWS = {
     "transforms.propagate_moments": Row({"model": [*GRAPHS, plain]}, model=model),
     "transforms.shrink": Row({"model": GRAPHS}, model=model),
     "transforms.shrink_report": Row({"model": GRAPHS}, model=model),
+    "transforms.shrink_rule": Row(
+        {
+            "operations": [(), ("relu",), (None,), (3,), (print,)],
+            "rule": [None, "relu", 3, print, Subclassed],
+        },
+        shrink_rule,
+        operations=(Subclassed,),
+        rule=kv.transforms.ChannelwiseStep,
+    ),
     "transforms.zero_mean": Row({"model": DRAWN}, model=model),
     "moments.find_rule": Row(
         {"operation": [None, "relu", 3, [], keras.layers.LSTM]},
@@ -333,6 +346,11 @@ ROWS = {
         moment_rule,
         operations=(Subclassed,),
         rule=print,
+    ),
+    "moments.quadrature": Row(
+        {"operation": [None, "relu", 3, []], "x": [None, 3, X]},
+        operation=keras.activations.gelu,
+        x=kv.moments.Moments(keras.ops.zeros((2, 3)), keras.ops.ones((2, 3))),
     ),
     "moments.supported": Row(),
     # Pruning

@@ -36,27 +36,27 @@ class VarianceEinsumDense(VarianceLayer, keras.layers.EinsumDense):
 
     @property
     def unit_axes(self):
-        _, kernel, outputs = _subscripts(self)
+        _, kernel, outputs = subscripts(self)
         return _axes(kernel, outputs)
 
     @property
     def input_axis(self):
-        inputs, kernel, outputs = _subscripts(self)
+        inputs, kernel, outputs = subscripts(self)
         channels = set(inputs[-1]) - set(outputs)
         return next(iter(_axes(kernel, channels)), None)
 
     @property
     def channel_axes(self):
-        inputs, kernel, outputs = _subscripts(self)
+        inputs, kernel, outputs = subscripts(self)
         return _axes(inputs, kernel), _axes(outputs, kernel)
 
     def linear(self, inputs, kernel):
         return ops.einsum(self.equation, inputs, kernel)
 
     def square_linear(self, inputs, kernel, variance=None):
-        subscripts, *others = _subscripts(self)
+        ours, *others = subscripts(self)
         # A weight reads the sum over the axes that the inputs alone have
-        alone = _axes(subscripts, set(subscripts).difference(*others))
+        alone = _axes(ours, set(ours).difference(*others))
 
         def total(x):
             return ops.sum(x, alone, keepdims=True) if alone and x is not None else x
@@ -64,7 +64,7 @@ class VarianceEinsumDense(VarianceLayer, keras.layers.EinsumDense):
         return super().square_linear(total(inputs), kernel, total(variance))
 
     def check_input_shape(self, input_shape):
-        inputs, _, outputs = _subscripts(self)
+        inputs, _, outputs = subscripts(self)
         axes, _ = self.channel_axes
         letters = inputs.replace("...", "")
         rank, most = len(letters), "" if letters == inputs else "at least "
@@ -88,14 +88,14 @@ class VarianceEinsumDense(VarianceLayer, keras.layers.EinsumDense):
         )
 
 
-def _subscripts(layer):
-    """Of the inputs, the kernel and the outputs."""
+def subscripts(layer):
+    """Of the inputs, the kernel and the outputs: the parts of a layer's equation."""
     operands, outputs = layer.equation.split("->")
     return *operands.split(","), outputs
 
 
-def _axes(subscripts, labels):
+def _axes(letters, labels):
     """The axes with these labels; an ellipsis stands for any number of axes."""
-    letters = subscripts.replace("...", "")
-    start = 0 if subscripts.endswith("...") else -len(letters)
-    return tuple(start + k for k, label in enumerate(letters) if label in labels)
+    named = letters.replace("...", "")
+    start = 0 if letters.endswith("...") else -len(named)
+    return tuple(start + k for k, label in enumerate(named) if label in labels)

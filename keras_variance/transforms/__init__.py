@@ -6,9 +6,17 @@ from keras_variance.transforms.means import propagate_mean, zero_mean
 from keras_variance.transforms.moments.propagate import propagate_moments
 from keras_variance.transforms.predictive import predictive
 from keras_variance.transforms.replace import from_deterministic
-from keras_variance.transforms.shrink import shrink, shrink_report
+from keras_variance.transforms.shrink import (
+    ChannelwiseStep,
+    ShrinkStep,
+    shrink,
+    shrink_report,
+    shrink_rule,
+)
 
 __all__ = [
+    "ChannelwiseStep",
+    "ShrinkStep",
     "average",
     "draw",
     "ensemble",
@@ -19,5 +27,6 @@ __all__ = [
     "propagate_moments",
     "shrink",
     "shrink_report",
+    "shrink_rule",
     "zero_mean",
 ]

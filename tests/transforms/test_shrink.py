@@ -7,11 +7,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import keras_variance as kv
-from keras_variance.transforms import draw, ensemble, shrink, shrink_report
+from keras_variance.transforms import (
+    ChannelwiseStep,
+    draw,
+    ensemble,
+    shrink,
+    shrink_report,
+    shrink_rule,
+)
+from keras_variance.transforms.shrink import steps
 from tests.statistics import assert_same_moments
 from tests.transforms.models import WALKED, new
 
 layers = keras.layers
+KERNELS = ("kernel", "embeddings", "depthwise_kernel", "pointwise_kernel")
+SAMPLED = "weight_sampling"
 
 
 def randomize(model, rng, pruned=0.5):
@@ -28,8 +38,10 @@ def prune_at_random(every, rng, pruned):
     for layer in every:
         if isinstance(layer, keras.Model):
             prune_at_random(layer.layers, rng, pruned)
-        elif hasattr(layer, "kernel"):
-            shape = tuple(layer.kernel.shape)
+            continue
+        kernels = [x for x in layer.weights if x.name in KERNELS]
+        for kernel in kernels:
+            shape = tuple(kernel.shape)
             mask = rng.random(shape) > pruned / 4
             mask &= rng.random((*shape[-2:-1], 1)) > pruned / 2
             mask &= rng.random(shape[-2:]) > pruned / 2
@@ -37,7 +49,7 @@ def prune_at_random(every, rng, pruned):
             if isinstance(layer, kv.VarianceLayer):
                 layer.keep(mask)
             else:
-                layer.kernel.assign(np.asarray(layer.kernel) * mask)
+                kernel.assign(np.asarray(kernel) * mask)
 
 
 def assert_equal(model, x, smaller=None):
@@ -118,6 +130,56 @@ def transposed():
     )
 
 
+def depthwise():
+    """With and without padding, of constants too."""
+    return keras.Sequential(
+        [
+            keras.Input((7, 7, 2)),
+            layers.Conv2D(6, 2, activation="relu", bias_initializer="ones"),
+            layers.DepthwiseConv2D(2, depth_multiplier=2, activation="tanh"),
+            layers.DepthwiseConv2D(2, padding="same", activation="relu"),
+            layers.Conv2D(4, 2, activation="sigmoid"),
+            kv.VarianceDepthwiseConv2D(2, posterior="additive", estimator=SAMPLED),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+
+
+def separable():
+    return keras.Sequential(
+        [
+            keras.Input((8, 2)),
+            layers.Conv1D(6, 2, activation="sigmoid"),
+            layers.SeparableConv1D(5, 2, depth_multiplier=2, activation="relu"),
+            layers.SeparableConv1D(4, 2, padding="same", use_bias=False),
+            layers.UpSampling1D(2),
+            layers.Conv1DTranspose(4, 3, 2),
+            layers.GlobalMaxPooling1D(),
+            layers.Dense(2),
+        ]
+    )
+
+
+def einsum():
+    """A transformer's layers for each token, with heads that are left whole."""
+    x = keras.Input((5, 6))
+    h = layers.EinsumDense("btc,cd->btd", (5, 8), "relu", bias_axes="d")(x)
+    h = layers.EinsumDense("...c,cd->...d", 6, "sigmoid")(h)
+    heads = layers.EinsumDense("btc,chd->bthd", (5, 2, 3), bias_axes="hd")(h)
+    h = layers.EinsumDense("bthd,hde->bte", (5, 6), "tanh", bias_axes="e")(heads)
+    h = layers.EinsumDense("btc,cd->btd", (5, 8), bias_axes="d")(h)
+    return keras.Model(x, layers.Dense(2)(layers.GlobalMaxPooling1D()(h)))
+
+
+def embedded():
+    x = keras.Input((5,), dtype="int32")
+    random = kv.VarianceEmbedding(7, 6, posterior="additive", estimator=SAMPLED)
+    h = layers.Embedding(7, 6)(x)
+    h = layers.Add()([h, random(x)])
+    return keras.Model(x, layers.Dense(2)(layers.Flatten()(h)))
+
+
 def boundaries():
     """With layers that are left whole."""
     shared = layers.Dense(6, activation="relu")
@@ -126,6 +188,7 @@ def boundaries():
     h = layers.Dropout(0.5)(layers.Dense(6)(h), training=False)
     h = layers.Dense(8)(layers.Reshape((2, 3))(h))
     h = layers.Conv1D(4, 1, groups=2)(h)
+    h = layers.EinsumDense("btc,cde->btde", (2, 2, 2))(h)
     return keras.Model(x, [layers.Dense(2)(layers.Flatten()(h)), layers.Softmax()(h)])
 
 
@@ -138,18 +201,106 @@ MODELS = {
     "operators": operators,
     "nested": nested,
     "transposed": transposed,
+    "depthwise": depthwise,
+    "separable": separable,
+    "einsum": einsum,
+    "embedded": embedded,
     "boundaries": boundaries,
 }
+
+
+def inputs(model, rng, rows=4):
+    (x,) = model.inputs
+    if x.dtype == "int32":
+        return rng.integers(7, size=(rows, *x.shape[1:]))
+    return rng.normal(size=(rows, *x.shape[1:])).astype("float32")
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", MODELS)
 def test_equals_the_source(name, seed):
+    """With variance layers: of a draw of the weights."""
     rng = np.random.default_rng(seed)
     model = MODELS[name]()
     randomize(model, rng)
-    x = rng.normal(size=(4, *model.inputs[0].shape[1:])).astype("float32")
+    x = inputs(model, rng)
+    if kv.layers.variance_layers(model):
+        smaller = shrink(model)
+        assert smaller.count_params() < model.count_params()
+        mean = kv.transforms.propagate_mean
+        assert_equal(mean(model), x, mean(smaller))
+        model = draw(model, seed=seed)
     assert_equal(model, x)
+
+
+@pytest.mark.parametrize(
+    "name, left",
+    [
+        ("depthwise", [3, 6, 6]),
+        ("separable", [3, 4]),
+        ("einsum", [5, 6, 3, 4]),
+        ("embedded", [4, 4]),
+    ],
+)
+def test_what_is_left(name, left, rng):
+    """Dead units go through each kind of layer."""
+    model = MODELS[name]()
+    weighted = [x for x in model.layers if getattr(x, "weights", ())]
+    for layer, units in {
+        "depthwise": {0: [1, 4, 5]},
+        "separable": {0: [1, 4, 5], 1: [2]},
+        "einsum": {0: [0, 1, 2], 1: [3, 4], 3: [3, 4]},
+        "embedded": {0: [0, 5], 1: [0, 5]},
+    }[name].items():
+        alive = ~np.isin(np.arange(weighted[layer].weights[-1].shape[-1]), units)
+        if isinstance(weighted[layer], kv.VarianceLayer):
+            weighted[layer].keep(alive)
+            continue
+        for weight in weighted[layer].weights:
+            if weight.name != "depthwise_kernel":
+                weight.assign(np.array(weight) * alive)
+    smaller = shrink(model)
+    assert [row.units_left for row in shrink_report(model).layers][: len(left)] == left
+    assert smaller.count_params() < model.count_params()
+    sampled = draw(model) if kv.layers.variance_layers(model) else model
+    assert_equal(sampled, inputs(model, rng))
+
+
+@pytest.mark.parametrize("padding, left", [("valid", 2), ("same", 3)])
+@pytest.mark.parametrize(
+    "kind",
+    [layers.Conv2D, layers.SeparableConv2D, layers.DepthwiseConv2D],
+)
+def test_constants_in_padding(kind, padding, left, rng):
+    """A constant is another one at the edges, where the padding is 0."""
+    first = layers.Conv2D(3, 1)
+    filters = () if kind is layers.DepthwiseConv2D else (4,)
+    last = [layers.Conv2D(2, 2), layers.GlobalMaxPooling2D()]
+    model = keras.Sequential(
+        [keras.Input((5, 5, 2)), first, kind(*filters, 2, padding=padding), *last]
+    )
+    first.kernel.assign(np.asarray(first.kernel) * [1, 0, 1])
+    first.bias.assign([1.0, 2.0, 3.0])
+    smaller = shrink(model)
+    assert smaller.layers[0].filters == left
+    assert_equal(model, inputs(model, rng), smaller)
+
+
+class Halve(layers.Layer):
+    def call(self, inputs):
+        return inputs / 2
+
+
+def test_a_users_rule(monkeypatch, rng):
+    monkeypatch.setattr(steps, "STEPS", dict(steps.STEPS))
+    first = layers.Dense(8, activation="relu")
+    model = keras.Sequential([keras.Input((5,)), first, Halve(), layers.Dense(2)])
+    first.kernel.assign(np.asarray(first.kernel) * ([0, 1] * 4))
+    assert shrink(model).layers[0].units == 8
+    shrink_rule(Halve)(ChannelwiseStep)
+    smaller = shrink(model)
+    assert smaller.layers[0].units == 4
+    assert_equal(model, inputs(model, rng), smaller)
 
 
 def test_gets_smaller(rng):
@@ -222,6 +373,7 @@ def test_what_is_left_whole():
         "",
         "called more than once",
         "called with further arguments",
+        "an equation with several axes of units",
         "not known to keep channels apart",
     }
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import _keras
+from keras_variance import _keras, checks
 from keras_variance.distributions.posteriors import TINY
 from keras_variance.transforms.moments.rules import Moments, moment_rule
 
@@ -187,6 +187,9 @@ def quadrature(operation, x):
     with that, in proportion: 4e-3 of it for functions with a kink at 0 or a limit
     at −∞ (ELU, SELU), at most. Bounded functions: 0.01 below 2.
     """
+    expected = "a layer or function"
+    checks.require(callable(operation), "operation", expected, operation)
+    checks.require(isinstance(x, Moments), "x", "`Moments`", x)
     nodes = ops.convert_to_tensor(_NODES, x.mean.dtype)
     weights = ops.convert_to_tensor(_WEIGHTS, x.mean.dtype)
     stddev = ops.sqrt(x.variance + TINY)

@@ -6,7 +6,9 @@ from typing import NamedTuple
 from keras import tree
 
 from keras_variance.transforms.rebuild import rebuild
-from keras_variance.transforms.shrink.steps import Linear, Signal, make_step
+from keras_variance.transforms.shrink import channelwise  # noqa: F401 (rules)
+from keras_variance.transforms.shrink.steps import Signal, make_step
+from keras_variance.transforms.shrink.weighted import Weighted
 from keras_variance.transforms.walk import functional, walk
 
 
@@ -15,9 +17,10 @@ def shrink(model):
 
     A unit whose weights are all 0 has a constant output, which is folded into the
     biases of what reads it. What nothing reads is removed from the layers before:
-    units of dense layers and filters of convolutions, through BatchNorm,
-    activations, pooling, flattening, concatenation and sums. Works on stock and on
-    variance layers. `shrink_report` tells what is left whole, and why.
+    units of dense layers, filters of convolutions and columns of embeddings, through
+    BatchNorm, activations, pooling, flattening, concatenation and sums. Works on stock
+    and on variance layers; own layers have a `shrink_rule`. `shrink_report` tells what
+    is left whole, and why.
 
     Args:
         model: A built Sequential or Functional model.
@@ -87,7 +90,7 @@ def shrink_report(model) -> ShrinkReport:
     """
     rows = []
     for step in _plan(model):
-        if step.reason or isinstance(step, Linear):
+        if step.reason or isinstance(step, Weighted):
             source, result = step.sources[0], step.results[0]
             sizes = [x.channels for x in (source, result)]
             left = [int(x.keep.sum()) for x in (source, result)]
