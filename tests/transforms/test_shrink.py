@@ -266,24 +266,67 @@ def test_what_is_left(name, left, rng):
     assert_equal(sampled, inputs(model, rng))
 
 
-@pytest.mark.parametrize("padding, left", [("valid", 2), ("same", 3)])
+@pytest.mark.parametrize("padding, left", [("valid", 2), ("same", 4)])
 @pytest.mark.parametrize(
     "kind",
     [layers.Conv2D, layers.SeparableConv2D, layers.DepthwiseConv2D],
 )
 def test_constants_in_padding(kind, padding, left, rng):
-    """A constant is another one at the edges, where the padding is 0."""
-    first = layers.Conv2D(3, 1)
+    """A constant is another one at the edges, where the padding is 0; a convolution
+    reads the sum of several."""
+    first = layers.Conv2D(4, 1)
     filters = () if kind is layers.DepthwiseConv2D else (4,)
     last = [layers.Conv2D(2, 2), layers.GlobalMaxPooling2D()]
     model = keras.Sequential(
         [keras.Input((5, 5, 2)), first, kind(*filters, 2, padding=padding), *last]
     )
-    first.kernel.assign(np.asarray(first.kernel) * [1, 0, 1])
-    first.bias.assign([1.0, 2.0, 3.0])
+    first.kernel.assign(np.asarray(first.kernel) * [1, 0, 1, 0])
+    first.bias.assign([1.0, 2.0, 3.0, -1.0])
     smaller = shrink(model)
+    left -= kind is layers.Conv2D and padding == "same"
     assert smaller.layers[0].filters == left
     assert_equal(model, inputs(model, rng), smaller)
+
+
+@pytest.mark.parametrize("posterior", ["zero_mean", "additive"])
+def test_constants_before_random_weights(posterior, rng):
+    """Units that were pruned are constants after BatchNorm: one is left of them."""
+    first = layers.Dense(40, use_bias=False)
+    random = kv.VarianceDense(30, "relu", posterior=posterior, name="random")
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            *(first, layers.BatchNormalization(), layers.ReLU()),
+            *(random, layers.Dense(2)),
+        ]
+    )
+    randomize(model, rng, pruned=0)
+    first.kernel.assign(np.asarray(first.kernel) * (np.arange(40) < 12))
+    random.keep(rng.random((40, 30)) > 0.3)
+    smaller = shrink(model)
+    assert smaller.layers[0].units == 13
+    x = inputs(model, rng)
+    each = [
+        kv.transforms.propagate_moments(each, likelihood=None, statistics=True)
+        for each in (model, smaller)
+    ]
+    expected, result = (each.predict(x, verbose=0) for each in each)
+    for name, value in expected.items():
+        np.testing.assert_allclose(result[name], value, rtol=1e-4)
+    mask = np.asarray(smaller.get_layer("random").mask)
+    assert mask.all(axis=1).any() and not mask.all()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"noise": "uniform"}, {"posterior": "layer_alpha"}]
+)
+def test_constants_that_cannot_be_merged(arguments, rng):
+    """A sum of uniform variables is not uniform, and layers have one α."""
+    first = layers.Dense(6, bias_initializer="ones")
+    random = kv.VarianceDense(3, **arguments)
+    model = keras.Sequential([keras.Input((5,)), first, random, layers.Dense(2)])
+    first.kernel.assign(np.asarray(first.kernel) * [1, 1, 0, 0, 0, 0])
+    assert shrink(model).layers[0].units == 6
 
 
 class Halve(layers.Layer):

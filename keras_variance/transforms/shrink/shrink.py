@@ -16,7 +16,8 @@ def shrink(model):
     """A smaller model with the same function: what is constant or unread is left out.
 
     A unit whose weights are all 0 has a constant output, which is folded into the
-    biases of what reads it. What nothing reads is removed from the layers before:
+    biases of what reads it; where that is not possible, as with random weights, such
+    units are merged into one. What nothing reads is removed from the layers before:
     units of dense layers, filters of convolutions and columns of embeddings, through
     BatchNorm, activations, pooling, flattening, concatenation and sums. Works on stock
     and on variance layers; own layers have a `shrink_rule`. `shrink_report` tells what

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_variance.distributions import noises, posteriors
 from keras_variance.layers import (
     VARIANCE_LAYERS,
     VarianceLayer,
@@ -65,7 +66,7 @@ class Weighted(ShrinkStep):
         layer = self.operation
         config = {**layer.get_config(), **changes}
         if config.get("pruned"):  # and something pruned is left
-            config["pruned"] = not self.part("mask", layer.mask).all()
+            config["pruned"] = not self.part("mask", self.weights()["mask"]).all()
         for name in ("lora_rank", "lora_alpha"):
             config.pop(name, None)
         smaller = type(layer).from_config(config)
@@ -109,7 +110,13 @@ class Weighted(ShrinkStep):
     )
 )
 class Linear(Weighted):
-    """A layer that mixes channels: a dense one or a convolution."""
+    """A layer that mixes channels: a dense one or a convolution.
+
+    What constant inputs add to the outputs is added to the bias, where it is the same
+    for all positions and draws. Else these inputs, multiples cᵢ / c of one of them, are
+    merged into that one, whose weight becomes Σ wᵢ cᵢ / c: with Gaussian noise of mean
+    Σ E[wᵢ] cᵢ / c and variance Σ Var[wᵢ] (cᵢ / c)².
+    """
 
     @classmethod
     def obstacle(cls, operation, sources, results):
@@ -144,6 +151,25 @@ class Linear(Weighted):
         known = ~np.isnan(constant) & ~self.random & self.even
         return ~self.reads | (constant == 0) | known
 
+    @property
+    def _merges(self):
+        """Inputs that can be merged into one of them: (inputs,)."""
+        layer, constant = self.operation, self.source.constant
+        if isinstance(layer, VarianceLayer) and not (
+            isinstance(layer.noise, noises.Gaussian)
+            and isinstance(layer.posterior, posteriors.ZeroMean | posteriors.Additive)
+        ):
+            return np.zeros(len(constant), bool)
+        return ~np.isnan(constant) & (constant != 0)
+
+    def _largest(self, merges):
+        """The input into which the others are merged."""
+        return np.abs(np.where(merges, self.source.constant, 0)).argmax()
+
+    def _needed(self, units):
+        """Inputs that some of the outputs need: (inputs,)."""
+        return ~self._folds[:, units].all(axis=1)
+
     def _offset(self, inputs):
         """What constant inputs add to the outputs: (units,)."""
         constant = np.where(inputs, np.nan_to_num(self.source.constant), 0)
@@ -158,15 +184,50 @@ class Linear(Weighted):
     def demand(self):
         if not is_elementwise(self.operation):
             self.result.keep[:] = True
-        self.source.keep |= ~self._folds[:, self.result.keep].all(axis=1)
+        needed, merges = self._needed(self.result.keep), self._merges
+        if (needed & merges).any():
+            needed &= ~merges
+            needed[self._largest(merges)] = True
+        self.source.keep |= needed
 
     def make(self):
         layer, inputs, units = self.operation, self.source.keep, self.result.keep
         if inputs.all() and units.all():
             return layer
-        offset = self._offset(~inputs)[units]
+        offset = self._offset(~inputs & ~self._needed(units))[units]
         biased = layer.bias is not None or bool(offset.any())
         return self._smaller(offset, **self.sizes(int(units.sum()), biased))
+
+    def weights(self):
+        found, merges = super().weights(), self._merges
+        merged = ~self.source.keep & self._needed(self.result.keep)
+        if not merged.any():
+            return found
+        one, constant = self._largest(merges), self.source.constant
+        factors = np.where(merged, constant / constant[one], 0)
+        factors[one] = 1
+        axis = self.axes()[0][0]
+
+        def row(weights, factors):
+            return np.tensordot(factors, weights, (0, axis))
+
+        mean = row(self.mean, factors)
+        variance = row(self.scale**2, factors**2)
+        name, *_ = found
+        rows = {name: mean}
+        if isinstance(self.operation, VarianceLayer):
+            rows["mask"] = (mean != 0) | (variance != 0)
+            if isinstance(self.operation.posterior, posteriors.ZeroMean):
+                rows["kernel"] = np.sqrt(variance)
+            else:
+                floor = self.operation.posterior.pruned_phi
+                log = np.log(np.where(variance == 0, 1, variance))
+                rows["phi"] = np.where(variance == 0, floor, log)
+        for name, weight in rows.items():
+            if found.get(name) is not None:
+                found[name] = np.array(ops.convert_to_numpy(found[name]))
+                np.moveaxis(found[name], axis, 0)[one] = weight
+        return found
 
     def sizes(self, units, biased):
         """What changes in the layer's configuration."""
@@ -208,6 +269,10 @@ class Separable(Linear):
 
     def axes(self):
         return (-2, self.source.keep), (-1, self.result.keep)
+
+    @property
+    def _merges(self):
+        return np.zeros(self.source.channels, bool)
 
     def weights(self):
         names = ("depthwise_kernel", "pointwise_kernel")
