@@ -22,9 +22,10 @@ def normalized(x, axes, centered, epsilon):
         Var[y] ≈ Var[a] / B − (A Cov[a, b] + 2v²/n) / B² + (A²/4 + Var[a]) Var[b] / B³
         Cov[a, b] = 2Av/n, less its mean if centered,  Var[b] ≈ Σ (2v² + 4A²v) / n²
 
-    From 16 entries on, standard deviations are off by 4 % at most, from 32 on by 2 %,
-    and means by 0.01; by less where variances are small. Outputs are taken as
-    independent: their correlations are of the order of 1/n.
+    Of entries with means of the order of 1 and standard deviations from 0.1 to 2, from
+    16 entries on, standard deviations are off by 4 % at most, from 32 on by 2 %, and
+    means by 0.01. Outputs are taken as independent: their correlations are of the order
+    of 1/n.
 
     Reference: Oehlert, A note on the delta method (The American Statistician 46, 1992).
     """
