@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 import keras_variance as kv
+from keras_variance.layers import effective_kernel
 from keras_variance.transforms import from_deterministic
-from tests.layers.cases import CASES, inputs
+from tests.layers.cases import CASES, activation, inputs
 
 POSTERIORS = ("layer_alpha", "neuron_alpha", "weight_alpha", "additive")
 
@@ -36,12 +37,12 @@ def test_predictions_stay_close(posterior, rng):
 @pytest.mark.parametrize("name", CASES)
 def test_every_layer(name, rng):
     case = CASES[name]
-    stock = case.stock(**case.arguments, activation="tanh")
+    stock = case.stock(**case.arguments, **activation(case, "tanh"))
     model = keras.Sequential([keras.Input(case.input_shape), stock])
     posterior = kv.posteriors.WeightAlpha(initial_log_alpha=-60)
     result = from_deterministic(model, posterior)
     assert type(result.layers[-1]) is case.layer
-    np.testing.assert_array_equal(result.layers[-1].kernel, stock.kernel)
+    np.testing.assert_array_equal(result.layers[-1].kernel, effective_kernel(stock))
     x = inputs(case, rng)
     np.testing.assert_allclose(result(x), model(x), rtol=1e-5, atol=1e-5)
 

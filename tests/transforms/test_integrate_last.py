@@ -69,6 +69,6 @@ def test_branches_end_each_in_a_layer_of_its_own(rng):
 
 def test_a_layer_without_a_rule(rng):
     model, _ = new("stacked", rng)
-    model.add(keras.layers.LayerNormalization(name="norm"))
+    model.add(keras.layers.UnitNormalization(name="norm"))
     with pytest.raises(ValueError, match=r"'norm' of class .*Received: "):
         ensemble(model, 3, integrate_last=True)

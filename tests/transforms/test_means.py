@@ -7,7 +7,7 @@ from keras import tree
 
 import keras_variance as kv
 from keras_variance.transforms import propagate_mean, zero_mean
-from tests.layers.cases import CASES, ESTIMATORS, build, inputs
+from tests.layers.cases import CASES, ESTIMATORS, activation, build, inputs
 from tests.statistics import assert_moments, assert_same_moments
 from tests.transforms.models import WALKED, new
 from tests.transforms.test_ensemble import separate_calls
@@ -17,11 +17,11 @@ from tests.transforms.test_ensemble import separate_calls
 def test_mean_of_a_layer(name, rng):
     """The stock layer with θ as its kernel."""
     case = CASES[name]
-    layer = build(case, rng, posterior="layer_alpha", activation="tanh")
+    layer = build(case, rng, posterior="layer_alpha", **activation(case, "tanh"))
     model = keras.Sequential([keras.Input(case.input_shape), layer])
-    stock = case.stock(**case.arguments, activation="tanh")
+    stock = case.stock(**case.arguments, **activation(case, "tanh"))
     stock.build((None, *case.input_shape))
-    stock.set_weights([layer.kernel, layer.bias])
+    stock.set_weights(layer.get_weights()[: case.weights])
     x = inputs(case, rng)
     np.testing.assert_allclose(propagate_mean(model)(x), stock(x), rtol=1e-4, atol=1e-5)
 
@@ -69,7 +69,7 @@ def test_zero_mean_of_a_layer(name, estimator, rng):
     layer = build(case, rng, posterior="weight_alpha", estimator=estimator)
     target = case.layer(**case.arguments, estimator=estimator)
     target.build((None, *case.input_shape))
-    target.set_weights([layer.kernel_scale, layer.bias])
+    target.set_weights([layer.kernel_scale, *layer.get_weights()[1 : case.weights]])
     model = keras.Sequential([keras.Input(case.input_shape), layer])
     x = inputs(case, rng)
     actual, expected = separate_calls(zero_mean(model), x), separate_calls(target, x)

@@ -296,7 +296,7 @@ def test_merge(name, rng):
     assert_has_moments(layer([x_draws, y_draws]), propagate(layer, [x, known]), 0)
 
 
-@pytest.mark.parametrize("name", set(cases.CASES) - {"embedding"})
+@pytest.mark.parametrize("name", sorted({*cases.CASES} - {"embedding"}))
 def test_stock_linear_layer(name, rng):
     case = cases.CASES[name]
     layer = case.stock(**case.arguments)
