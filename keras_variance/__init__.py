@@ -30,6 +30,7 @@ from keras_variance.layers import (
     VarianceDense,
     VarianceDepthwiseConv2D,
     VarianceLayer,
+    set_train_size,
 )
 from keras_variance.pruning import (
     SparsityReport,
@@ -71,6 +72,7 @@ __all__ = [
     "prune",
     "random",
     "serving",
+    "set_train_size",
     "sparsity",
     "sparsity_curve",
     "sparsity_report",

@@ -15,6 +15,7 @@ from keras_variance.layers.paths import (
     layer_paths,
     variance_layers,
 )
+from keras_variance.layers.train_size import set_train_size
 
 # The variance layer of each stock layer
 VARIANCE_LAYERS = {
@@ -40,5 +41,6 @@ __all__ = [
     "effective_kernel",
     "find_variance_layers",
     "layer_paths",
+    "set_train_size",
     "variance_layers",
 ]

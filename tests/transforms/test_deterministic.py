@@ -27,10 +27,10 @@ def test_predictions_stay_close(posterior, rng):
     result = from_deterministic(model, posterior, prior="log_uniform", train_size=20)
     layers = kv.layers.variance_layers(result)
     assert len(layers) == 4
-    np.testing.assert_allclose(np.mean(np.asarray(layers[0].log_alpha)), -10, atol=3)
+    np.testing.assert_allclose(np.mean(np.asarray(layers[0].log_alpha)), -5, atol=3)
     expected = np.asarray(model(x))
     error = np.asarray(result(x)) - expected
-    assert 0 < np.abs(error).max() < 0.1 * np.std(expected)
+    assert 0 < np.std(error) < 0.3 * np.std(expected)  # of 8 % in each of four layers
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -48,10 +48,13 @@ def test_every_layer(name, rng):
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_kernel_of_zeros(posterior):
+    """Additive noise, which can be trained, is little, and not none."""
     layer = keras.layers.Dense(3, kernel_initializer="zeros")
     model = keras.Sequential([keras.Input((4,)), layer])
-    outputs = from_deterministic(model, posterior)(np.ones((2, 4)))
-    np.testing.assert_allclose(outputs, 0, atol=1e-6)
+    result = from_deterministic(model, posterior)
+    np.testing.assert_allclose(result(np.ones((2, 4))), 0, atol=0.1)
+    if posterior == "additive":
+        np.testing.assert_allclose(result.layers[-1].phi, -10, rtol=1e-6)
 
 
 def test_chosen_layers():
@@ -77,8 +80,8 @@ def test_bad_input():
         from_deterministic(model, layers=[])
     with pytest.raises(ValueError, match=r"has means.*posterior='zero_mean'"):
         from_deterministic(model, "zero_mean")
-    with pytest.raises(ValueError, match="needs `train_size`"):
-        from_deterministic(model, prior="ard")
+    with pytest.raises(ValueError, match=r"'zero_mean'.*Received: posterior="):
+        from_deterministic(model, kv.posteriors.ZeroMean())
     with pytest.raises(ValueError, match="Sequential or a Functional"):
         from_deterministic(kv.transforms.ensemble, prior="ard")
     empty = keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])

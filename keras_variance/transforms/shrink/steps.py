@@ -212,11 +212,11 @@ class Linear(Whole):
         if smaller.bias is not None:
             smaller.bias.assign(offset)
         smaller.kernel.assign(self._part(effective_kernel(layer)))
-        for name in ("phi", "mask"):
+        for name in ("phi", "mask", "kl_weight"):
             if getattr(smaller, name, None) is not None:
                 getattr(smaller, name).assign(self._part(getattr(layer, name)))
-        if getattr(layer, "kl_weight", None) is not None:
-            smaller.kl_weight.assign(layer.kl_weight)
+        for name, variable in getattr(smaller, "prior_variables", {}).items():
+            variable.assign(self._part(layer.prior_variables[name]))
         return smaller
 
     def _part(self, weight):
@@ -226,7 +226,7 @@ class Linear(Whole):
             (self.input_axis, self.source.keep),
             (self.unit_axis, self.result.keep),
         ):
-            if weight.shape[axis] == len(keep):
+            if weight.ndim and weight.shape[axis] == len(keep):
                 weight = np.compress(keep, weight, axis)
         return weight
 
