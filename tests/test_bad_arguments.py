@@ -250,7 +250,7 @@ ROWS = {
     ),
     "priors.ScaleMixture": Row(
         {
-            "scales": [*NUMBERS[:-2], [], [1, 0], [1, NAN], ["1"], X],
+            "scales": [None, 1, "1", NAN, True, [], [1, 0], [1, NAN], ["1"], X],
             "weights": [1, "1", [], [1], [0.5, 0.6], [1, 0], [1.5, -0.5], [NAN, 1], X],
             "method": [None, *NAMES],
         }
