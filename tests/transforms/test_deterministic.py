@@ -72,6 +72,45 @@ def test_trains(rng):
     assert len(model.losses) == 4
 
 
+@pytest.fixture(scope="module")
+def digits():
+    """A trained network, its images and labels."""
+    from sklearn.datasets import load_digits
+
+    keras.utils.set_random_seed(0)
+    x, y = load_digits(return_X_y=True)
+    hidden = keras.layers.Dense(64, "relu")
+    model = keras.Sequential(
+        [keras.Input((64,)), hidden, keras.layers.Dense(10, "softmax")]
+    )
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    x = x.astype("float32") / 16
+    model.fit(x, y, epochs=20, batch_size=64, verbose=0)
+    return model, x, y
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_moped(posterior, digits):
+    """With the default posterior and a prior around the trained weights, a network
+    predicts as before; the KL divergence pulls weights back to where they were."""
+    model, x, y = digits
+    prior = kv.priors.Normal(0.1, mean="initial")
+    result = from_deterministic(model, posterior, prior=prior, train_size=1)
+    prediction = kv.mc_predict(result, x, samples=20, verbose=0)
+    accuracy = np.mean(np.argmax(prediction.mean, -1) == y)
+    before = np.mean(np.argmax(model.predict(x, verbose=0), -1) == y)
+    assert before > 0.95 and abs(accuracy - before) < 0.002
+    start = [np.array(layer.kernel) for layer in model.layers]
+    for layer, kernel in zip(result.layers, start, strict=True):
+        layer.kernel.assign(2 * kernel)
+        layer.phi.trainable = False
+    result.compile(keras.optimizers.SGD(1e-3), loss=lambda y, p: 0.0 * p)
+    result.fit(x[:1], y[:1], epochs=20, verbose=0)
+    for layer, kernel in zip(result.layers, start, strict=True):
+        distance = np.linalg.norm(np.asarray(layer.kernel) - kernel)
+        assert distance < 0.5 * np.linalg.norm(kernel)
+
+
 def test_bad_input():
     model = network()
     with pytest.raises(ValueError, match=r"'hidden'.*'last'.*: layers=\['a'\]"):
