@@ -35,6 +35,7 @@ from keras_variance.layers import (
     VarianceEinsumDense,
     VarianceEmbedding,
     VarianceLayer,
+    set_train_size,
 )
 from keras_variance.pruning import (
     SparsityReport,
@@ -81,6 +82,7 @@ __all__ = [
     "prune",
     "random",
     "serving",
+    "set_train_size",
     "sparsity",
     "sparsity_curve",
     "sparsity_report",

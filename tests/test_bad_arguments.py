@@ -124,7 +124,7 @@ BAD = {
     "head": [None, *MEMBERS],
     "identifier": [None, *MEMBERS],
     "initial_log_alpha": LOGS,
-    "initial_log_variance": LOGS,
+    "initial_log_variance": [x for x in LOGS if x is not None],
     "integrate_last": FLAGS,
     "kl_weight": NOT_NEGATIVE,
     "layers": LAYERS,
@@ -258,7 +258,20 @@ ROWS = {
     "posteriors.LayerAlpha": Row(),
     "posteriors.NeuronAlpha": Row(),
     "posteriors.WeightAlpha": Row(),
+    "priors.Normal": Row(
+        {"scale": DF, "mean": [*NUMBERS, "prior"], "learnable": FLAGS}
+    ),
+    "priors.ScaleMixture": Row(
+        {
+            "scales": [None, 1, "1", NAN, True, [], [1, 0], [1, NAN], ["1"], X],
+            "weights": [1, "1", [], [1], [0.5, 0.6], [1, 0], [1.5, -0.5], [NAN, 1], X],
+            "method": [None, *NAMES],
+        }
+    ),
     "priors.StudentT": Row({"df": DF, "scale": DF, "method": [None, *NAMES]}),
+    "set_train_size": Row(
+        {"model": VARIANCE, "train_size": POSITIVE}, model=model, train_size=6
+    ),
     # Inference
     "elbo": Row({"likelihood": [None, *LIKELIHOODS]}, **DATA, y=Y),
     "layer_statistics": Row(
@@ -283,6 +296,7 @@ ROWS = {
         model=model,
     ),
     # Callbacks and metrics
+    "callbacks.CheckTrainSize": Row(),
     "callbacks.GradualPruning": Row(
         {
             **PRUNING,

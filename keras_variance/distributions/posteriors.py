@@ -39,6 +39,8 @@ __all__ = [
 # below any weight that matters, far above underflow. At the floor the gradient
 # is 0 rather than infinite.
 TINY = 1e-30
+# The default of all posteriors with means; the reason is in `Alpha`.
+INITIAL_LOG_ALPHA = -5.0
 
 
 class Posterior(families.Member):
@@ -50,7 +52,6 @@ class Posterior(families.Member):
 
     family = "posterior"
     phi_name = None  # the name of the variable φ
-    initial_phi = None
     pruned_phi = None  # of a weight whose variance is 0; None where θ = 0 is enough
 
     def phi_shape(self, kernel_shape, unit_axes):
@@ -62,6 +63,10 @@ class Posterior(families.Member):
                 the output units.
         """
         return None
+
+    def initial_phi(self, kernel):
+        """What φ starts from where the kernel is θ: a number, or a scalar tensor."""
+        raise NotImplementedError
 
     def mean(self, kernel, phi):
         """Mean of each weight; None stands for 0 everywhere."""
@@ -101,14 +106,24 @@ class ZeroMean(Posterior):
 class Alpha(Posterior):
     """Variational dropout: w = θ (1 + √α · noise), φ = log α. Base of three.
 
+    By default α starts at e⁻⁵: noise of 8 % of a weight, so little that a new layer
+    learns as a deterministic one would, and that one of a trained model predicts as
+    before; and it is not so far from α = 1 that training takes long to get there, as
+    Adam moves log α by at most its learning rate in a step. What a layer becomes does
+    not depend on it (docs/results/mnist_starts.md); where α is to grow large in few
+    steps, start at 0.
+
     Args:
         initial_log_alpha: Float < 88, the value φ starts from.
     """
 
     phi_name = "log_alpha"
 
-    def __init__(self, initial_log_alpha: float = -5.0):
-        self.initial_phi = _log("initial_log_alpha", initial_log_alpha)
+    def __init__(self, initial_log_alpha: float = INITIAL_LOG_ALPHA):
+        self.initial_log_alpha = _log("initial_log_alpha", initial_log_alpha)
+
+    def initial_phi(self, kernel):
+        return self.initial_log_alpha
 
     def scale(self, kernel, phi):
         return ops.exp(phi / 2) * kernel
@@ -117,7 +132,7 @@ class Alpha(Posterior):
         return phi
 
     def get_config(self):
-        return {"initial_log_alpha": self.initial_phi}
+        return {"initial_log_alpha": self.initial_log_alpha}
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -152,14 +167,24 @@ class Additive(Posterior):
     """w = θ + σ · noise, φ = log σ², one σ for each weight.
 
     Args:
-        initial_log_variance: Float < 88, the value φ starts from.
+        initial_log_variance: Float < 88, the value φ starts from. Defaults to what
+            makes α = σ² / mean θ² start as it does in `Alpha` (where θ is 0, to -10).
     """
 
     phi_name = "log_variance"
     pruned_phi = -1e4  # e^(φ/2) is 0
 
-    def __init__(self, initial_log_variance: float = -10.0):
-        self.initial_phi = _log("initial_log_variance", initial_log_variance)
+    def __init__(self, initial_log_variance: float | None = None):
+        if initial_log_variance is not None:
+            initial_log_variance = _log("initial_log_variance", initial_log_variance)
+        self.initial_log_variance = initial_log_variance
+
+    def initial_phi(self, kernel):
+        if self.initial_log_variance is not None:
+            return self.initial_log_variance
+        square = ops.mean(ops.square(ops.cast(kernel, "float32")))
+        square = ops.where(square > TINY, square, math.exp(INITIAL_LOG_ALPHA))
+        return ops.log(square) + INITIAL_LOG_ALPHA
 
     def phi_shape(self, kernel_shape, unit_axes):
         return kernel_shape
@@ -171,7 +196,7 @@ class Additive(Posterior):
         return phi - ops.log(ops.maximum(ops.square(kernel), TINY))
 
     def get_config(self):
-        return {"initial_log_variance": self.initial_phi}
+        return {"initial_log_variance": self.initial_log_variance}
 
 
 def _log(name, value):

@@ -24,6 +24,7 @@ from keras_variance.layers.stock import (
     effective_kernel,
     stock_class,
 )
+from keras_variance.layers.train_size import set_train_size
 
 __all__ = [
     "VARIANCE_LAYERS",
@@ -45,6 +46,7 @@ __all__ = [
     "effective_kernel",
     "find_variance_layers",
     "layer_paths",
+    "set_train_size",
     "stock_class",
     "variance_layers",
 ]

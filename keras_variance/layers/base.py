@@ -3,14 +3,15 @@
 import keras
 from keras import ops
 
-from keras_variance import _keras, checks, estimators
+from keras_variance import checks, estimators
 from keras_variance.distributions import noises, posteriors, priors
 from keras_variance.layers import saving
+from keras_variance.layers.kl import Variational, check_train_size
 from keras_variance.layers.mask import Prunable
 from keras_variance.random import SeedGenerator, Stream
 
 
-class VarianceLayer(Prunable, _keras.OwnLosses):
+class VarianceLayer(Prunable, Variational):
     """Mixin that draws the kernel of a stock Keras layer.
 
     Every weight of the kernel is `mean + scale · noise`, independent of the
@@ -40,10 +41,11 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
             `"moment_matching"`, `"flipout"`, `"weight_sampling"` or an
             `estimators.Estimator`. Defaults to local reparameterization for
             Gaussian noise, flipout for other noise.
-        prior: `"log_uniform"`, `"student_t"`, `"ard"`, a `priors.Prior`, or
-            None for no KL divergence. A prior needs Gaussian noise.
-        train_size: Number of rows of the training data (not of a batch).
-            Required with a prior.
+        prior: `"log_uniform"`, `"student_t"`, `"ard"`, `"normal"`,
+            `"scale_mixture"`, a `priors.Prior`, or None for no KL divergence. A
+            prior needs Gaussian noise.
+        train_size: Number of examples of the training data (not of a batch). It may
+            be given later, by `keras_variance.set_train_size`.
         kl_weight: Float ≥ 0, the initial value of the variable `kl_weight`,
             to be changed in training for KL annealing.
         seed: Integer that makes the noise repeatable.
@@ -53,8 +55,8 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
 
     Raises:
         ValueError: For an unknown member of a family, an estimator or a prior
-            that does not fit the noise, a prior without `train_size`, numbers out of
-            range.
+            that does not fit the noise, numbers out of range, and, when the loss is
+            asked for, a prior without `train_size`.
 
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764).
     """
@@ -88,10 +90,10 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
             estimator = "local_reparameterization" if gaussian else "flipout"
         estimator = estimators.get(estimator)
         estimator.check(noise)
-        prior = None if prior is None else priors.get(prior)
-        _check_prior(prior, noise, train_size)
-        if train_size is not None:
-            train_size = checks.number("train_size", train_size, above=0)
+        if prior is not None:
+            prior = priors.get(prior)
+            prior.check(noise, posterior)
+        train_size = check_train_size(train_size)
         kl_weight = checks.number("kl_weight", kl_weight, minimum=0)
         seed = checks.seed(seed)
         pruned = checks.flag("pruned", pruned)
@@ -99,23 +101,12 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
         self.posterior = posterior
         self.noise = noise
         self.estimator = estimator
-        self.prior = prior
-        self.train_size = train_size
-        self.initial_kl_weight = kl_weight
         self.seed = seed
         self.seed_generator = SeedGenerator(seed)
         self.pruned = pruned
         self.phi = None
         self.mask = None
-        self.kl_weight = None
-        if prior is not None:
-            self.kl_weight = self.add_weight(
-                name="kl_weight",
-                shape=(),
-                initializer=keras.initializers.Constant(kl_weight),
-                dtype="float32",
-                trainable=False,
-            )
+        self._add_prior(prior, train_size, kl_weight)
 
     def linear(self, inputs, kernel):
         """The layer's linear operation with any kernel: no bias, no activation."""
@@ -152,8 +143,9 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
             self.phi = self.add_weight(
                 name=self.posterior.phi_name,
                 shape=shape,
-                initializer=keras.initializers.Constant(self.posterior.initial_phi),
+                initializer=self._initial_phi,
             )
+        self._build_prior()
         if self.pruned:
             self._add_mask()
 
@@ -167,17 +159,21 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
                 f"Received: input_shape={input_shape}"
             )
 
+    def _initial_phi(self, shape, dtype):
+        start = self.posterior.initial_phi(self.kernel)
+        return ops.cast(start, dtype) * ops.ones(shape, dtype)
+
+    def start_from_kernel(self):
+        """Have φ, and the center of a prior with `mean="initial"`, start anew from the
+        kernel that the layer has now, as they did when it was built."""
+        if self.phi is not None:
+            self.phi.assign(self._initial_phi(self.phi.shape, self.phi.dtype))
+        self._start_prior()
+
     def call(self, inputs):
         seed = Stream(self.seed_generator.next())
         outputs = self.estimator(self.random_linear(), self.prepare(inputs), seed)
         return self.activate(outputs)
-
-    def own_loss(self):
-        """`kl_weight · KL / train_size`, in single precision; None without a prior."""
-        if self.prior is None or not self.built:
-            return None
-        kl = ops.cast(self.kl_divergence(), "float32")
-        return self.kl_weight * kl / self.train_size
 
     def activate(self, outputs):
         """What follows `linear`: the bias and the activation."""
@@ -230,39 +226,6 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
         """log(variance / mean²) of the weights; broadcasts to the kernel."""
         return self.posterior.log_alpha(*self._theta_and_phi())
 
-    def kl_divergence(self, seed=None):
-        """KL(posterior‖prior) of the layer in nats: a scalar tensor.
-
-        Args:
-            seed: A `keras.random.SeedGenerator` for a Monte Carlo estimate.
-                Defaults to the layer's own.
-
-        Raises:
-            ValueError: If the layer has no prior or is not built, or `seed` is no
-                generator.
-        """
-        if self.prior is None:
-            raise ValueError(
-                f"Layer '{self.name}' has no prior. Received: prior={self.prior}"
-            )
-        checks.built("layer", self)
-        known = seed is None or isinstance(seed, keras.random.SeedGenerator)
-        checks.require(known, "seed", "a `keras.random.SeedGenerator`, or None", seed)
-        kernel, phi = self._theta_and_phi()
-        alive = self.kernel_scale != 0
-        # In place of a pruned weight: a divergence that is finite, and not counted
-        kernel = ops.where(alive, kernel, ops.ones_like(kernel))
-        if self.posterior.pruned_phi is not None:
-            phi = ops.where(alive, phi, ops.zeros_like(phi))
-        kl = self.prior.kl(self.posterior, kernel, phi, seed or self.seed_generator)
-        # An entry may stand for several weights
-        kl = ops.reshape(
-            kl, (1,) * (len(kernel.shape) - len(kl.shape)) + tuple(kl.shape)
-        )
-        axes = [axis for axis, size in enumerate(kl.shape) if size == 1]
-        weights = ops.sum(ops.cast(alive, kl.dtype), axis=axes, keepdims=True)
-        return ops.sum(kl * weights)
-
     def posterior_distribution(self):
         """The weights' posterior as a `tensorflow_probability` distribution.
 
@@ -297,7 +260,8 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
         saving.save(self, store)
 
     def load_own_variables(self, store):
-        saving.load(self, store)
+        missing = saving.load(self, store)
+        self._start_prior(missing)
         if self.pruned:
             self._freeze_pruned()
 
@@ -328,19 +292,3 @@ def add_bias(layer, outputs):
 
 def _channels_first(layer):
     return getattr(layer, "data_format", None) == "channels_first"
-
-
-def _check_prior(prior, noise, train_size):
-    if prior is None:
-        return
-    if not isinstance(noise, noises.Gaussian):
-        raise ValueError(
-            "A `prior` needs Gaussian noise: its KL divergence is that of a Gaussian "
-            f"posterior. Received: prior={prior!r}, noise={noise!r}"
-        )
-    if train_size is None:
-        raise ValueError(
-            "A `prior` needs `train_size`, the number of rows of the training data "
-            "(not of a batch): the KL divergence is divided by it. "
-            f"Received: prior={prior!r}, train_size=None"
-        )

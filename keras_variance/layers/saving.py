@@ -5,8 +5,8 @@ import re
 
 import keras
 
-# What only a layer with a prior has. A file and a layer may differ in it.
-OPTIONAL = "kl_weight"
+# Of what only a layer with a prior has. A file and a layer may differ in it.
+OPTIONAL = ("kl_weight", "prior_")
 
 
 def save(layer, store):
@@ -18,7 +18,10 @@ def save(layer, store):
 def load(layer, store):
     """Assign the arrays of a store to the layer's variables of the same names.
 
-    `kl_weight` may be missing on either side; the layer's keeps its value then.
+    Those of a prior may be missing on either side; nothing happens to them then.
+
+    Returns:
+        The names of those that are missing in the store.
 
     Raises:
         ValueError: If names or shapes differ. Nothing is assigned then.
@@ -30,9 +33,8 @@ def load(layer, store):
         arrays = _from_positions(arrays, list(variables))
     found, expected = _shapes(arrays), _shapes(variables)
     both = found.keys() & expected.keys()
-    if (found.keys() ^ expected.keys()) - {OPTIONAL} or any(
-        found[name] != expected[name] for name in both
-    ):
+    needed = {x for x in found.keys() ^ expected.keys() if not x.startswith(OPTIONAL)}
+    if needed or any(found[name] != expected[name] for name in both):
         state = "" if layer.built else ", which is not built,"
         raise ValueError(
             f"Layer '{layer.name}'{state} must have the variables that are loaded; "
@@ -40,13 +42,17 @@ def load(layer, store):
         )
     for name in both:
         variables[name].assign(arrays[name])
+    return expected.keys() - both
 
 
 def _variables(layer):
-    """{name: variable} of the layer's own, in Keras's order."""
+    """{name: variable} of the layer's own weights, in Keras's order."""
     positions, named = {}, {}
     keras.Layer.save_own_variables(layer, positions)
+    weights = set(map(id, layer.weights))
     for variable in positions.values():
+        if id(variable) not in weights:
+            continue
         # Keras numbers the variables without a name, over all layers of a process
         name = re.sub(r"^variable_\d+$", "variable", variable.name)
         names = (f"{name}_{k}" if k else name for k in itertools.count())
@@ -60,10 +66,10 @@ def _from_positions(arrays, names):
     arrays = [arrays[key] for key in sorted(arrays, key=int)]
     scalars = [k for k, array in enumerate(arrays) if array.ndim == 0]
     more = len(arrays) - len(names)
-    if more == 1 and scalars and OPTIONAL not in names:
-        names.insert(scalars[-1], OPTIONAL)
-    elif more == -1 and OPTIONAL in names:
-        names.remove(OPTIONAL)
+    if more == 1 and scalars and "kl_weight" not in names:
+        names.insert(scalars[-1], "kl_weight")
+    elif more == -1 and "kl_weight" in names:
+        names.remove("kl_weight")
     if len(names) != len(arrays):
         names = map(str, range(len(arrays)))
     return dict(zip(names, arrays, strict=True))

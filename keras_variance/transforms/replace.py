@@ -1,10 +1,5 @@
 """`from_deterministic`: variance layers for the stock layers of a model."""
 
-import math
-
-import numpy as np
-from keras import ops
-
 from keras_variance import checks
 from keras_variance.distributions import posteriors
 from keras_variance.layers import (
@@ -17,9 +12,6 @@ from keras_variance.random import derive
 from keras_variance.transforms.rebuild import assign, rebuild
 from keras_variance.transforms.walk import functional, operations
 
-# log α where the posterior is given by name: predictions stay close to the source's.
-INITIAL_LOG_ALPHA = -10.0
-
 
 def from_deterministic(model, posterior="layer_alpha", layers=None, **kwargs):
     """Stock layers turned into variance layers, their weights kept as means.
@@ -29,13 +21,15 @@ def from_deterministic(model, posterior="layer_alpha", layers=None, **kwargs):
 
     Args:
         model: A built Sequential or Functional model.
-        posterior: A posterior that has means. Given by name, it starts at
-            log α = -10, so that predictions are close to the source's.
+        posterior: A posterior that has means, which starts where its arguments say.
+            By default a weight's standard deviation starts at 8 % of it (`"additive"`:
+            of the layer's root mean square), and predictions close to the source's.
         layers: Layers, their paths, as `"encoder/dense"`, or names that only one has,
             to turn. Defaults to every layer of the model, and of models nested in it,
             that has a variance layer, embeddings too.
         **kwargs: Further arguments of the new layers, such as `prior` and
-            `train_size`. From a `seed` each layer gets one of its own.
+            `train_size`. From a `seed` each layer gets one of its own. A prior with
+            `mean="initial"` is centered at the model's weights.
 
     Returns:
         A model with the same nesting and names.
@@ -84,12 +78,7 @@ def _replace(stock, posterior, **kwargs):
     layer = VARIANCE_LAYERS[type(stock)](**config, posterior=posterior, **kwargs)
     layer.build_from_config(stock.get_build_config())
     assign(layer.kernel, kernel)
+    layer.start_from_kernel()
     if layer.bias is not None:
         assign(layer.bias, stock.bias)
-    if isinstance(posterior, str):
-        start = INITIAL_LOG_ALPHA
-        if isinstance(layer.posterior, posteriors.Additive):
-            mean_square = float(np.mean(np.square(ops.convert_to_numpy(kernel))))
-            start += math.log(max(mean_square, posteriors.TINY))
-        layer.phi.assign(ops.full(layer.phi.shape, start))
     return layer

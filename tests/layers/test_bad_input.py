@@ -48,10 +48,9 @@ def test_prior_needs_gaussian_noise(noise, prior):
         kv.VarianceDense(3, noise=noise, prior=prior, train_size=10)
 
 
-@pytest.mark.parametrize("prior", kv.priors.MEMBERS)
-def test_prior_needs_train_size(prior):
-    match = r"not of a batch.*Received: prior=.*, train_size=None$"
-    with pytest.raises(ValueError, match=match):
+def test_prior_centered_at_means_needs_means():
+    prior = kv.priors.Normal(mean="initial")
+    with pytest.raises(ValueError, match=r"has means.*Received: .*=ZeroMean\(\)$"):
         kv.VarianceDense(3, prior=prior)
 
 

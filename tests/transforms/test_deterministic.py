@@ -28,10 +28,10 @@ def test_predictions_stay_close(posterior, rng):
     result = from_deterministic(model, posterior, prior="log_uniform", train_size=20)
     layers = kv.layers.variance_layers(result)
     assert len(layers) == 4
-    np.testing.assert_allclose(np.mean(np.asarray(layers[0].log_alpha)), -10, atol=3)
+    np.testing.assert_allclose(np.mean(np.asarray(layers[0].log_alpha)), -5, atol=3)
     expected = np.asarray(model(x))
     error = np.asarray(result(x)) - expected
-    assert 0 < np.abs(error).max() < 0.1 * np.std(expected)
+    assert 0 < np.std(error) < 0.3 * np.std(expected)  # of 8 % in each of four layers
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -49,10 +49,13 @@ def test_every_layer(name, rng):
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_kernel_of_zeros(posterior):
+    """Additive noise, which can be trained, is little, and not none."""
     layer = keras.layers.Dense(3, kernel_initializer="zeros")
     model = keras.Sequential([keras.Input((4,)), layer])
-    outputs = from_deterministic(model, posterior)(np.ones((2, 4)))
-    np.testing.assert_allclose(outputs, 0, atol=1e-6)
+    result = from_deterministic(model, posterior)
+    np.testing.assert_allclose(result(np.ones((2, 4))), 0, atol=0.1)
+    if posterior == "additive":
+        np.testing.assert_allclose(result.layers[-1].phi, -10, rtol=1e-6)
 
 
 def test_chosen_layers():
@@ -70,6 +73,45 @@ def test_trains(rng):
     assert len(model.losses) == 4
 
 
+@pytest.fixture(scope="module")
+def digits():
+    """A trained network, its images and labels."""
+    from sklearn.datasets import load_digits
+
+    keras.utils.set_random_seed(0)
+    x, y = load_digits(return_X_y=True)
+    hidden = keras.layers.Dense(64, "relu")
+    model = keras.Sequential(
+        [keras.Input((64,)), hidden, keras.layers.Dense(10, "softmax")]
+    )
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    x = x.astype("float32") / 16
+    model.fit(x, y, epochs=20, batch_size=64, verbose=0)
+    return model, x, y
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_moped(posterior, digits):
+    """With the default posterior and a prior around the trained weights, a network
+    predicts as before; the KL divergence pulls weights back to where they were."""
+    model, x, y = digits
+    prior = kv.priors.Normal(0.1, mean="initial")
+    result = from_deterministic(model, posterior, prior=prior, train_size=1)
+    prediction = kv.mc_predict(result, x, samples=20, verbose=0)
+    accuracy = np.mean(np.argmax(prediction.mean, -1) == y)
+    before = np.mean(np.argmax(model.predict(x, verbose=0), -1) == y)
+    assert before > 0.95 and abs(accuracy - before) < 0.002
+    start = [np.array(layer.kernel) for layer in model.layers]
+    for layer, kernel in zip(result.layers, start, strict=True):
+        layer.kernel.assign(2 * kernel)
+        layer.phi.trainable = False
+    result.compile(keras.optimizers.SGD(1e-3), loss=lambda y, p: 0.0 * p)
+    result.fit(x[:1], y[:1], epochs=20, verbose=0)
+    for layer, kernel in zip(result.layers, start, strict=True):
+        distance = np.linalg.norm(np.asarray(layer.kernel) - kernel)
+        assert distance < 0.5 * np.linalg.norm(kernel)
+
+
 def test_bad_input():
     model = network()
     with pytest.raises(ValueError, match=r"'hidden'.*'last'.*: layers=\['a'\]"):
@@ -78,8 +120,8 @@ def test_bad_input():
         from_deterministic(model, layers=[])
     with pytest.raises(ValueError, match=r"has means.*posterior='zero_mean'"):
         from_deterministic(model, "zero_mean")
-    with pytest.raises(ValueError, match="needs `train_size`"):
-        from_deterministic(model, prior="ard")
+    with pytest.raises(ValueError, match=r"'zero_mean'.*Received: posterior="):
+        from_deterministic(model, kv.posteriors.ZeroMean())
     with pytest.raises(ValueError, match="Sequential or a Functional"):
         from_deterministic(kv.transforms.ensemble, prior="ard")
     empty = keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])

@@ -79,6 +79,8 @@ class Weighted(ShrinkStep):
                 getattr(smaller, name).assign(self.part(name, weight))
         if getattr(layer, "kl_weight", None) is not None:
             smaller.kl_weight.assign(layer.kl_weight)
+        for name, variable in getattr(smaller, "prior_variables", {}).items():
+            variable.assign(self.part(name, layer.prior_variables[name]))
         return smaller
 
     def weights(self):
@@ -92,7 +94,7 @@ class Weighted(ShrinkStep):
         """What is left of a weight that broadcasts to the kernel."""
         weight = ops.convert_to_numpy(weight)
         for axis, keep in self.axes():
-            if weight.shape[axis] == len(keep):
+            if weight.ndim and weight.shape[axis] == len(keep):
                 weight = np.compress(keep, weight, axis)
         return weight
 
