@@ -50,8 +50,8 @@ LAYERS = {
     ),
     "layer norm": (layers.LayerNormalization, (40,), 0.03),
     "layer norm, two axes": (
-        lambda: layers.LayerNormalization(axis=[1, 2], center=False),
-        (8, 5, 2),
+        lambda: layers.LayerNormalization(axis=[-2, -1], center=False),
+        (2, 8, 5),
         0.03,
     ),
     "rms norm": (layers.RMSNormalization, (40,), 0.03),
