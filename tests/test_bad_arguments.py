@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import keras_variance as kv
-from keras_variance.transforms.draw import ADDED
 from keras_variance.transforms.moments.rules import RULES
 from tests.backends import tensorflow_only
 
@@ -210,7 +209,8 @@ def seeded(model, seed):
 
 DATA = {"model": model, "x": X}
 PRUNING = {name: BAD[name] for name in ("by", "granularity", "layers")}
-LAYER = {name: BAD[name] for name in ADDED}
+ADDED = inspect.signature(kv.VarianceLayer).parameters
+LAYER = {name: BAD[name] for name in ADDED if name not in FREE}
 DF = [*POSITIVE, 1e-300]
 DRAWN = [*BUILT, subclassed]
 

@@ -15,6 +15,7 @@ from keras_variance.layers.paths import (
     layer_paths,
     variance_layers,
 )
+from keras_variance.layers.weights import RandomWeight, RandomWeights
 
 # The variance layer of each stock layer
 VARIANCE_LAYERS = {
@@ -28,6 +29,8 @@ VARIANCE_LAYERS = {
 
 __all__ = [
     "VARIANCE_LAYERS",
+    "RandomWeight",
+    "RandomWeights",
     "VarianceConv1D",
     "VarianceConv2D",
     "VarianceConv2DTranspose",

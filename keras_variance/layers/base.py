@@ -3,14 +3,13 @@
 import keras
 from keras import ops
 
-from keras_variance import _keras, checks, estimators
+from keras_variance import checks, estimators
 from keras_variance.distributions import noises, posteriors, priors
-from keras_variance.layers import saving
-from keras_variance.layers.mask import Prunable
-from keras_variance.random import SeedGenerator, Stream
+from keras_variance.layers.weights import RandomWeight, RandomWeights
+from keras_variance.random import Stream
 
 
-class VarianceLayer(Prunable, _keras.OwnLosses):
+class VarianceLayer(RandomWeights):
     """Mixin that draws the kernel of a stock Keras layer.
 
     Every weight of the kernel is `mean + scale · noise`, independent of the
@@ -77,41 +76,25 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
         pruned: bool = False,
         **kwargs,
     ):
-        posterior = posteriors.get(posterior)
         noise = noises.get(noise)
         if estimator is None:
             gaussian = isinstance(noise, noises.Gaussian)
             estimator = "local_reparameterization" if gaussian else "flipout"
         estimator = estimators.get(estimator)
         estimator.check(noise)
-        prior = None if prior is None else priors.get(prior)
-        _check_prior(prior, noise, train_size)
-        if train_size is not None:
-            train_size = checks.number("train_size", train_size, above=0)
-        kl_weight = checks.number("kl_weight", kl_weight, minimum=0)
-        seed = checks.seed(seed)
-        pruned = checks.flag("pruned", pruned)
-        super().__init__(*args, **kwargs)
-        self.posterior = posterior
-        self.noise = noise
+        super().__init__(
+            *args,
+            posterior=posterior,
+            noise=noise,
+            prior=prior,
+            train_size=train_size,
+            kl_weight=kl_weight,
+            seed=seed,
+            pruned=pruned,
+            **kwargs,
+        )
         self.estimator = estimator
-        self.prior = prior
-        self.train_size = train_size
-        self.initial_kl_weight = kl_weight
-        self.seed = seed
-        self.seed_generator = SeedGenerator(seed)
-        self.pruned = pruned
         self.phi = None
-        self.mask = None
-        self.kl_weight = None
-        if prior is not None:
-            self.kl_weight = self.add_weight(
-                name="kl_weight",
-                shape=(),
-                initializer=keras.initializers.Constant(kl_weight),
-                dtype="float32",
-                trainable=False,
-            )
 
     def linear(self, inputs, kernel):
         """The layer's linear operation with any kernel: no bias, no activation."""
@@ -123,11 +106,6 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
             outputs = ops.reshape(outputs, self.compute_output_shape(inputs.shape))
         return outputs
 
-    def add_weight(self, *args, autocast=False, **kwargs):
-        # Moments and KL are computed at full precision under a mixed policy;
-        # what is computed in half precision is cast where it is used.
-        return super().add_weight(*args, autocast=autocast, **kwargs)
-
     def build(self, input_shape):
         rank = self.input_spec.min_ndim
         if len(input_shape) < rank or input_shape[self.channel_axis] is None:
@@ -137,15 +115,9 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
                 f"Received: input_shape={input_shape}"
             )
         super().build(input_shape)
-        shape = self.posterior.phi_shape(tuple(self.kernel.shape), self.unit_axes)
-        if shape is not None:
-            self.phi = self.add_weight(
-                name=self.posterior.phi_name,
-                shape=shape,
-                initializer=keras.initializers.Constant(self.posterior.initial_phi),
-            )
-        if self.pruned:
-            self._add_mask()
+        weight = RandomWeight(self, self.kernel, self.unit_axes)
+        self.phi = weight.phi
+        self.set_random_weights([weight])
 
     def call(self, inputs):
         seed = Stream(self.seed_generator.next())
@@ -153,12 +125,31 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
         outputs = self.estimator(self.random_linear(), inputs, seed)
         return self.activate(outputs)
 
-    def own_loss(self):
-        """`kl_weight · KL / train_size`, in single precision; None without a prior."""
-        if self.prior is None or not self.built:
-            return None
-        kl = ops.cast(self.kl_divergence(), "float32")
-        return self.kl_weight * kl / self.train_size
+    def mean_outputs(self, inputs, **kwargs):
+        random = self.random_linear()
+        inputs = ops.cast(inputs, self.compute_dtype)
+        mean = ops.zeros_like(random.scale) if random.mean is None else random.mean
+        return self.activate(random.apply(inputs, mean))
+
+    def zero_mean_outputs(self, seed, inputs, **kwargs):
+        random = self.random_linear()._replace(mean=None)
+        inputs = ops.cast(inputs, self.compute_dtype)
+        return self.activate(self.estimator(random, inputs, seed))
+
+    def drawn(self, seed):
+        stock = self._stock_class()
+        bias = [] if self.bias is None else [self.bias]
+        values = [self._random_kernel.sample(seed), *bias]
+        return stock.from_config(stock.get_config(self)), values
+
+    def _stock_class(self):
+        stock = [x for x in type(self).__mro__ if x in vars(keras.layers).values()]
+        if not stock:
+            raise ValueError(
+                f"Layer '{self.name}' can't be drawn: it is made of no layer of Keras. "
+                f"Received: layer={self}"
+            )
+        return stock[0]
 
     def activate(self, outputs):
         """What follows `linear`: the bias and the activation."""
@@ -181,104 +172,41 @@ class VarianceLayer(Prunable, _keras.OwnLosses):
         return _channel_axis(self)
 
     @property
+    def mask(self):
+        """A variable, true for weights that are left; None without pruned ones."""
+        return self.random_weights[0].mask if self.random_weights else None
+
+    @property
     def kernel_mean(self):
         """Means of the weights, a tensor; None stands for 0 everywhere."""
-        return self._masked(self.posterior.mean(*self._theta_and_phi()))
+        return self._random_kernel.mean
 
     @property
     def kernel_scale(self):
         """Standard deviations of the weights, up to sign: a tensor."""
-        return self._masked(self.posterior.scale(*self._theta_and_phi()))
+        return self._random_kernel.scale
 
     @property
     def log_alpha(self):
         """log(variance / mean²) of the weights; broadcasts to the kernel."""
-        return self.posterior.log_alpha(*self._theta_and_phi())
+        return self._random_kernel.log_alpha
 
-    def kl_divergence(self, seed=None):
-        """KL(posterior‖prior) of the layer in nats: a scalar tensor.
-
-        Args:
-            seed: A `keras.random.SeedGenerator` for a Monte Carlo estimate.
-                Defaults to the layer's own.
-
-        Raises:
-            ValueError: If the layer has no prior or is not built, or `seed` is no
-                generator.
-        """
-        if self.prior is None:
-            raise ValueError(
-                f"Layer '{self.name}' has no prior. Received: prior={self.prior}"
-            )
-        checks.built("layer", self)
-        known = seed is None or isinstance(seed, keras.random.SeedGenerator)
-        checks.require(known, "seed", "a `keras.random.SeedGenerator`, or None", seed)
-        kernel, phi = self._theta_and_phi()
-        alive = self.kernel_scale != 0
-        # In place of a pruned weight: a divergence that is finite, and not counted
-        kernel = ops.where(alive, kernel, ops.ones_like(kernel))
-        if self.posterior.pruned_phi is not None:
-            phi = ops.where(alive, phi, ops.zeros_like(phi))
-        kl = self.prior.kl(self.posterior, kernel, phi, seed or self.seed_generator)
-        # An entry may stand for several weights
-        kl = ops.reshape(
-            kl, (1,) * (len(kernel.shape) - len(kl.shape)) + tuple(kl.shape)
-        )
-        axes = [axis for axis, size in enumerate(kl.shape) if size == 1]
-        weights = ops.sum(ops.cast(alive, kl.dtype), axis=axes, keepdims=True)
-        return ops.sum(kl * weights)
+    def keep(self, mask):
+        """As `RandomWeight.keep`, of the kernel."""
+        self._random_kernel.keep(mask)
 
     def posterior_distribution(self):
-        """The weights' posterior as a `tensorflow_probability` distribution.
+        """As `RandomWeight.distribution`, of the kernel."""
+        return self._random_kernel.distribution()
 
-        Returns:
-            A distribution whose batch shape is the kernel's.
-
-        Raises:
-            RuntimeError: If TensorFlow is not the backend.
-            ImportError: If `tensorflow_probability` is not installed.
-        """
-        scale = self.kernel_scale
-        mean = self.kernel_mean
-        mean = ops.zeros_like(scale) if mean is None else mean
-        return self.noise.distribution(mean, scale)
-
-    def _theta_and_phi(self):
-        """θ and φ as tensors of at least single precision."""
-        dtype = keras.backend.result_type(self.kernel.dtype, "float32")
-        phi = None if self.phi is None else ops.cast(self.phi, dtype)
-        return ops.cast(self.kernel, dtype), phi
-
-    def _refuse(self, *args, **kwargs):
-        # `Model.quantize` warns and passes over layers that raise this.
-        raise NotImplementedError(
-            f"Layer '{self.name}' draws its kernel: it has no LoRA or quantization."
-        )
-
-    quantize = quantized_build = enable_lora = _refuse
-
-    # The stock layers save the kernel and the bias, by position, and lose φ.
-    def save_own_variables(self, store):
-        saving.save(self, store)
-
-    def load_own_variables(self, store):
-        saving.load(self, store)
-        if self.pruned:
-            self._freeze_pruned()
+    @property
+    def _random_kernel(self) -> RandomWeight:
+        checks.require(self.random_weights, "layer", checks.BUILT, self)
+        return self.random_weights[0]
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        config = {
-            "posterior": serialize(self.posterior),
-            "noise": serialize(self.noise),
-            "estimator": serialize(self.estimator),
-            "prior": serialize(self.prior),
-            "train_size": self.train_size,
-            "kl_weight": self.initial_kl_weight,
-            "seed": self.seed,
-            "pruned": self.pruned,
-        }
-        return {**super().get_config(), **config}
+        estimator = keras.saving.serialize_keras_object(self.estimator)
+        return {**super().get_config(), "estimator": estimator}
 
 
 def add_bias(layer, outputs):
@@ -292,22 +220,6 @@ def add_bias(layer, outputs):
 
 def _channel_axis(layer):
     return 1 if getattr(layer, "data_format", None) == "channels_first" else -1
-
-
-def _check_prior(prior, noise, train_size):
-    if prior is None:
-        return
-    if not isinstance(noise, noises.Gaussian):
-        raise ValueError(
-            "A `prior` needs Gaussian noise: its KL divergence is that of a Gaussian "
-            f"posterior. Received: prior={prior!r}, noise={noise!r}"
-        )
-    if train_size is None:
-        raise ValueError(
-            "A `prior` needs `train_size`, the number of rows of the training data "
-            "(not of a batch): the KL divergence is divided by it. "
-            f"Received: prior={prior!r}, train_size=None"
-        )
 
 
 def effective_kernel(layer):

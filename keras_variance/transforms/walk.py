@@ -15,7 +15,7 @@ from keras import ops, tree
 
 from keras_variance import _keras, checks
 from keras_variance._keras import is_functional
-from keras_variance.layers import VarianceLayer, variance_layers
+from keras_variance.layers import RandomWeights, variance_layers
 
 
 def walk(model, inputs, call, **context):
@@ -307,7 +307,7 @@ def check_functional(model):
 def check_visible(model):
     """Raise ValueError if layers that are no models have variance layers inside."""
     for each in operations(model):
-        hides = isinstance(each, keras.Layer) and not isinstance(each, VarianceLayer)
+        hides = isinstance(each, keras.Layer) and not isinstance(each, RandomWeights)
         if hides and variance_layers(each):
             raise ValueError(
                 f"Layer '{each.name}' has variance layers inside that cannot be "
