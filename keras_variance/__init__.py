@@ -30,6 +30,7 @@ from keras_variance.layers import (
     VarianceDense,
     VarianceDepthwiseConv2D,
     VarianceLayer,
+    VarianceWrapper,
 )
 from keras_variance.pruning import (
     SparsityReport,
@@ -53,6 +54,7 @@ __all__ = [
     "VarianceDense",
     "VarianceDepthwiseConv2D",
     "VarianceLayer",
+    "VarianceWrapper",
     "__version__",
     "callbacks",
     "elbo",

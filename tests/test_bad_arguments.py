@@ -222,6 +222,14 @@ ROWS = {
     "VarianceConv2DTranspose": Row(LAYER, filters=3, kernel_size=2),
     "VarianceConv3D": Row(LAYER, filters=3, kernel_size=2),
     "VarianceDepthwiseConv2D": Row(LAYER, kernel_size=2),
+    "VarianceWrapper": Row(
+        {
+            **{name: BAD[name] for name in ADDED if name in BAD},
+            "layer": [None, "a", 3, X, [], layer, model, keras.layers.Dense],
+            "weights": [3, "", [], ["kernel", 3], "(", NAN, X, {}, True],
+        },
+        layer=stock_layer,
+    ),
     "VarianceLayer.keep": Row(
         {"mask": [None, "no", 3, NAN, [], np.ones((4, 5)), np.ones((5, 4), bool)]},
         keep,

@@ -16,6 +16,7 @@ from keras_variance.layers.paths import (
     variance_layers,
 )
 from keras_variance.layers.weights import RandomWeight, RandomWeights
+from keras_variance.layers.wrapper import VarianceWrapper
 
 # The variance layer of each stock layer
 VARIANCE_LAYERS = {
@@ -38,6 +39,7 @@ __all__ = [
     "VarianceDense",
     "VarianceDepthwiseConv2D",
     "VarianceLayer",
+    "VarianceWrapper",
     "add_bias",
     "choose",
     "effective_kernel",

@@ -94,7 +94,6 @@ class VarianceLayer(RandomWeights):
             **kwargs,
         )
         self.estimator = estimator
-        self.phi = None
 
     def linear(self, inputs, kernel):
         """The layer's linear operation with any kernel: no bias, no activation."""
@@ -115,9 +114,7 @@ class VarianceLayer(RandomWeights):
                 f"Received: input_shape={input_shape}"
             )
         super().build(input_shape)
-        weight = RandomWeight(self, self.kernel, self.unit_axes)
-        self.phi = weight.phi
-        self.set_random_weights([weight])
+        self.set_random_weights([RandomWeight(self, self.kernel, self.unit_axes)])
 
     def call(self, inputs):
         seed = Stream(self.seed_generator.next())
@@ -172,9 +169,14 @@ class VarianceLayer(RandomWeights):
         return _channel_axis(self)
 
     @property
+    def phi(self):
+        """φ, a variable; None if the posterior has none."""
+        return self.phis[0] if self.phis else None
+
+    @property
     def mask(self):
         """A variable, true for weights that are left; None without pruned ones."""
-        return self.random_weights[0].mask if self.random_weights else None
+        return self.masks[0] if self.masks else None
 
     @property
     def kernel_mean(self):

@@ -19,7 +19,8 @@ class RandomWeight:
         layer: The layer that draws the weight: a `RandomWeights`.
         variable: θ, a variable of the layer or of one inside of it.
         unit_axes: Axes of the weight that index output units, counted from the end.
-        name: The variable's path in the layer, as `"cell/kernel"`.
+        name: The variable's path in the layer, as `"lstm_cell/kernel"`.
+        index: Its number among the layer's random weights.
 
     Attributes:
         phi: φ, a variable; None if the posterior has none.
@@ -27,17 +28,18 @@ class RandomWeight:
             and stay so in training; None as long as the layer is not pruned.
     """
 
-    def __init__(self, layer, variable, unit_axes=(-1,), name="kernel"):
+    def __init__(self, layer, variable, unit_axes=(-1,), name="kernel", index=0):
         self.layer = layer
         self.variable = variable
         self.unit_axes = unit_axes
         self.name = name
+        self._suffix = f"_{index}" if index else ""
         self.phi = self.mask = None
         posterior = layer.posterior
         shape = posterior.phi_shape(self.shape, unit_axes)
         if shape is not None:
             self.phi = layer.add_weight(
-                name=posterior.phi_name,
+                name=posterior.phi_name + self._suffix,
                 shape=shape,
                 initializer=keras.initializers.Constant(posterior.initial_phi),
             )
@@ -67,9 +69,13 @@ class RandomWeight:
         Args:
             seed: A `random.Stream`.
         """
-        mean, scale = self.mean, self.scale
-        noise = self.layer.noise.sample(ops.shape(scale), scale.dtype, seed)
-        return scale * noise if mean is None else mean + scale * noise
+        mean, deviation = self.mean, self.deviation(seed)
+        return deviation if mean is None else mean + deviation
+
+    def deviation(self, seed):
+        """As `sample`, without the mean."""
+        scale = self.scale
+        return scale * self.layer.noise.sample(self.shape, scale.dtype, seed)
 
     def kl_divergence(self, seed):
         """KL(posterior‖prior) of all entries in nats: a scalar tensor.
@@ -133,7 +139,7 @@ class RandomWeight:
             f"booleans that broadcast to the kernel's shape, {self.shape}",
             given,
         )
-        self.layer.add_masks()
+        self.layer.be_pruned()
         self.mask.assign(ops.logical_and(self.mask, mask))
         self.variable.assign(_fill(self.variable, self.mask, 0))
         pruned_phi = self.layer.posterior.pruned_phi
@@ -143,7 +149,7 @@ class RandomWeight:
 
     def add_mask(self):
         self.mask = self.layer.add_weight(
-            name="mask",
+            name=f"mask{self._suffix}",
             shape=self.shape,
             dtype="bool",
             initializer="ones",
@@ -200,6 +206,8 @@ class RandomWeights(_keras.OwnLosses):
     Attributes:
         random_weights: The weights that are drawn, `RandomWeight`s; none before the
             layer is built.
+        phis, masks: Their variables, in tuples, where TensorFlow's checkpoints look for
+            them.
     """
 
     def __init__(
@@ -233,6 +241,7 @@ class RandomWeights(_keras.OwnLosses):
         self.seed_generator = SeedGenerator(seed)
         self.pruned = pruned
         self.random_weights = ()
+        self.phis = self.masks = ()
         self.kl_weight = None
         if prior is not None:
             self.kl_weight = self.add_weight(
@@ -274,19 +283,22 @@ class RandomWeights(_keras.OwnLosses):
     def set_random_weights(self, weights):
         """Set `random_weights`: the last step of `build`."""
         self.random_weights = tuple(weights)
+        self.phis = tuple(x.phi for x in self.random_weights if x.phi is not None)
         if self.pruned:
-            for weight in self.random_weights:
-                weight.add_mask()
+            self._add_masks()
 
-    def add_masks(self):
+    def be_pruned(self):
         """Make the layer `pruned`, if it is not, with nothing pruned yet."""
-        if self.pruned:
-            return
-        _keras.unlock(self)
+        if not self.pruned:
+            _keras.unlock(self)
+            self._add_masks()
+            _keras.lock(self)
+            self.pruned = True
+
+    def _add_masks(self):
         for weight in self.random_weights:
             weight.add_mask()
-        _keras.lock(self)
-        self.pruned = True
+        self.masks = tuple(weight.mask for weight in self.random_weights)
 
     def own_loss(self):
         """`kl_weight · KL / train_size`, in single precision; None without a prior."""

@@ -210,12 +210,16 @@ def _spec(x):
 def finish_call(layer, inputs, outputs):
     """Outputs of a layer with the mask and the activity loss of `Layer.__call__`, for
     a call that was not made through it."""
+    flat = tree.flatten(outputs)
     if layer.supports_masking:
-        _keras.set_mask(outputs, layer.compute_mask(inputs, _keras.get_mask(inputs)))
+        masks = layer.compute_mask(inputs, _keras.get_mask(inputs))
+        for x, mask in zip(flat, tree.flatten(masks), strict=False):
+            _keras.set_mask(x, mask)
     if layer.activity_regularizer is not None:
-        rows = ops.cast(ops.shape(outputs)[0], "float32")
-        loss = ops.cast(layer.activity_regularizer(outputs), "float32")
-        layer.add_loss(ops.divide_no_nan(loss, rows))
+        for x in flat:
+            rows = ops.cast(ops.shape(x)[0], "float32")
+            loss = ops.cast(layer.activity_regularizer(x), "float32")
+            layer.add_loss(ops.divide_no_nan(loss, rows))
     return outputs
 
 

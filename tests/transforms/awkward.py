@@ -176,6 +176,19 @@ def mask_reader(rng, **arguments):
     return compiled(model), x, classes(rng)
 
 
+def recurrent(rng, **arguments):
+    """A layer with several random weights, and attention to what it returns."""
+    wrapper = kv.VarianceWrapper(layers.LSTM(4, return_sequences=True), **arguments)
+    x = keras.Input((5,), dtype="int32", name="tokens")
+    h = wrapper(layers.Embedding(7, 4, mask_zero=True)(x))
+    attention = kv.VarianceWrapper(layers.MultiHeadAttention(2, 2), **arguments)
+    h = attention(h, value=h, use_causal_mask=True)
+    y = layers.Dense(3, "softmax")(layers.GlobalAveragePooling1D()(h))
+    tokens = rng.integers(1, 7, size=(ROWS, 5)).astype("int32")
+    tokens[0, 3:] = tokens[1, 1:] = 0
+    return compiled(keras.Model(x, y)), tokens, classes(rng)
+
+
 @keras.saving.register_keras_serializable("tests")
 class Gated(layers.Layer):
     """A variance layer inside of a layer whose call has two arguments."""
@@ -298,6 +311,7 @@ MODELS = {
         regression,
         one_hot,
         mask_reader,
+        recurrent,
         two_arguments,
         subclassed,
         channels_first,
@@ -320,5 +334,7 @@ def new(name, rng, **arguments):
     """A model with random biases, inputs and labels; without noise by default."""
     model, x, y = MODELS[name](rng, **{"posterior": OFF} | arguments)
     for layer in kv.layers.variance_layers(model):
+        if not isinstance(layer, kv.VarianceLayer):
+            continue
         layer.bias.assign(rng.normal(size=layer.bias.shape) / 4)
     return model, x, y
