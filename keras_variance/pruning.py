@@ -92,7 +92,8 @@ def prune(
     Args:
         model: A built Keras model with variance layers.
         sparsity: From 0 to below 1: the share of weights (or units) that are 0
-            afterwards, in each layer; those that are pruned already count.
+            afterwards, in each layer, and in each random weight of a
+            `VarianceWrapper`; those that are pruned already count.
         threshold: Weights below it are pruned, above it for `"log_alpha"`.
         by: `"scale"`, the weight's standard deviation; `"snr"`, |mean| / standard
             deviation; `"log_alpha"`, log(variance / mean²), with 3 as threshold

@@ -122,11 +122,12 @@ class VarianceWrapper(RandomWeights, _keras.BuildsInner, keras.layers.Wrapper):
 
     def _chosen(self):
         """(path, variable) of the weights that are to be random."""
-        weights = [
-            (f"{path}/{variable.name}".lstrip("/"), variable)
-            for path, layer in layer_paths(self.layer).items()
-            for variable in _keras.made_trainable(layer)
-        ]
+        found = {}
+        for path, layer in layer_paths(self.layer).items():
+            for variable in _keras.made_trainable(layer):
+                name = f"{path}/{variable.name}".lstrip("/")
+                found.setdefault(id(variable), (name, variable))  # it may be shared
+        weights = list(found.values())
         if self.patterns is None:
             chosen = [each for each in weights if _is_kernel(each[1])]
             expected = "a layer that has trainable weights of two axes or more"
@@ -198,6 +199,9 @@ class VarianceWrapper(RandomWeights, _keras.BuildsInner, keras.layers.Wrapper):
         if self.layer.supports_masking:
             return self.layer.compute_mask(inputs, previous_mask)
         return None
+
+    def get_build_config(self):
+        return self.layer.get_build_config()
 
     def get_config(self):
         config = {**super().get_config(), "weights": self.patterns}

@@ -525,6 +525,26 @@ def test_a_layer_that_is_built():
     ]
 
 
+class Tied(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.first = layers.Dense(4)
+
+    def build(self, input_shape):
+        self.first.build(input_shape)
+        self.kernel = self.first.kernel
+
+    def call(self, inputs):
+        return ops.matmul(self.first(inputs), ops.transpose(self.kernel))
+
+
+def test_a_weight_of_two_layers_is_drawn_once():
+    wrapper = kv.VarianceWrapper(Tied())
+    wrapper(np.ones((2, 4), "float32"))
+    (weight,) = wrapper.random_weights
+    assert weight.variable is wrapper.layer.kernel
+
+
 class Assigns(layers.Dense):
     def call(self, inputs):
         self.kernel.assign(self.kernel / 2)
@@ -608,6 +628,15 @@ def text_model():
     h = layers.Embedding(7, 4, mask_zero=True)(x)
     h = attention(h, h, use_causal_mask=True)
     return keras.Model(x, layers.Dense(3, "softmax")(wrapper(h)))
+
+
+def test_config_of_a_layer_that_is_built():
+    wrapper = kv.VarianceWrapper(layers.GRU(3), prior="ard", train_size=10, seed=1)
+    wrapper.build((None, 5, 4))
+    serialize = keras.saving.serialize_keras_object
+    copy = keras.saving.deserialize_keras_object(serialize(wrapper))
+    assert serialize(copy) == serialize(wrapper)
+    assert [x.shape for x in copy.weights] == [x.shape for x in wrapper.weights]
 
 
 LOAD = """
