@@ -224,7 +224,6 @@ ROWS = {
     "VarianceDepthwiseConv2D": Row(LAYER, kernel_size=2),
     "VarianceWrapper": Row(
         {
-            **{name: BAD[name] for name in ADDED if name in BAD},
             "layer": [None, "a", 3, X, [], layer, model, keras.layers.Dense],
             "weights": [3, "", [], ["kernel", 3], "(", NAN, X, {}, True],
         },
