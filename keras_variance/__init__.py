@@ -35,6 +35,7 @@ from keras_variance.layers import (
     VarianceEinsumDense,
     VarianceEmbedding,
     VarianceLayer,
+    VarianceWrapper,
     set_train_size,
 )
 from keras_variance.pruning import (
@@ -64,6 +65,7 @@ __all__ = [
     "VarianceEinsumDense",
     "VarianceEmbedding",
     "VarianceLayer",
+    "VarianceWrapper",
     "__version__",
     "callbacks",
     "elbo",

@@ -5,6 +5,7 @@ fails with a Keras that has changed it.
 """
 
 import contextlib
+import copy
 
 import keras
 from keras import tree
@@ -126,8 +127,80 @@ class OwnLosses:
         return super()._get_own_losses() + ([] if loss is None else [loss])
 
 
-# A Keras without the hook would train without the loss, in silence: fail here.
-_HOOK = keras.Layer._get_own_losses
+# A Keras without the hooks would train without the loss, in silence: fail here.
+_HOOKS = keras.Layer._get_own_losses, keras.Layer._maybe_build
+
+
+class BuildsInner:
+    """A wrapper whose layer is built as Keras builds it when it is called: by its own
+    `build`, or by a trace of its call if it has none, which `build` of the wrapper
+    cannot do."""
+
+    def _maybe_build(self, call_spec):
+        layer, spec = self.layer, copy.copy(call_spec)
+        spec.arguments_dict = tree.map_structure(  # as its `__call__` would
+            lambda x: layer.dtype_policy.convert_input(
+                x, layer.autocast, layer.input_dtype
+            ),
+            spec.arguments_dict,
+        )
+        layer._maybe_build(spec)
+        super()._maybe_build(call_spec)
+
+
+class Substitution(keras.StatelessScope):
+    """Some variables have other values in here; all else is as outside.
+
+    `keras.StatelessScope` alone hides the values that variables have in a scope
+    around it, as in `fit` on JAX, and keeps updates and losses.
+
+    Args:
+        variables, values: Lists of variables and of tensors.
+
+    Attributes:
+        read: Identities of the variables that were read.
+        own_losses: What `add_loss` added in here, if no scope around this one has it.
+    """
+
+    def __init__(self, variables, values):
+        pairs = list(zip(variables, values, strict=True))
+        super().__init__(pairs, collect_losses=True)
+        self.substituted = {*self.state_mapping}
+        self.read = set()
+
+    def __enter__(self):
+        super().__enter__()
+        self.own_losses = self.losses
+        if self.original_scope is not None:
+            self.own_losses = ()
+            self.losses = self.original_scope.losses
+            self.collect_losses = self.original_scope.collect_losses
+        return self
+
+    def get_current_value(self, variable):
+        self.read.add(id(variable))
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            value = self.original_scope.get_current_value(variable)
+        return value
+
+    def add_update(self, update):
+        variable, value = update
+        if id(variable) in self.substituted:
+            raise ValueError(
+                f"The weight '{variable.path}' is drawn, and its layer assigns to it "
+                f"in a call: it cannot be random. Received: value={value}"
+            )
+        if self.original_scope is not None:
+            self.original_scope.add_update(update)
+        else:
+            variable._direct_assign(value)
+
+
+def made_trainable(layer):
+    """A layer's own variables that were made to be trained, whether they are frozen
+    now or not: what is public depends on `trainable`, which a file changes."""
+    return list(layer._trainable_variables)
 
 
 def is_functional(model) -> bool:
@@ -170,11 +243,15 @@ def input_config(tensor):
     return {"name": layer.name, "optional": layer.optional}
 
 
-def clone(layer):
+def clone(layer, **config):
     """A new layer like another, of which Keras trusts the configuration: it refuses
-    Python functions from files, and knows no other source."""
+    Python functions from files, and knows no other source.
+
+    Args:
+        **config: What is another's.
+    """
     with SafeModeScope(safe_mode=False):
-        return type(layer).from_config(layer.get_config())
+        return type(layer).from_config({**layer.get_config(), **config})
 
 
 def accepted(operation, context):

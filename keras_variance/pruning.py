@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_variance import checks
 from keras_variance.distributions import posteriors
-from keras_variance.layers import VarianceLayer, find_variance_layers
+from keras_variance.layers import RandomWeight, find_variance_layers
 
 GRANULARITIES = ("weight", "unit")
 LOG_ALPHA_THRESHOLD = 3.0
@@ -52,21 +52,21 @@ class SparsityReport(NamedTuple):
 class Criterion(NamedTuple):
     """What tells the weights that matter."""
 
-    value: Callable  # (layer) → array that broadcasts to the kernel
+    value: Callable  # (RandomWeight) → array that broadcasts to it
     sign: int  # 1 if small values are pruned, -1 if great ones
 
 
-def _scale(layer):
-    return np.abs(_array(layer.kernel_scale))
+def _scale(weight):
+    return np.abs(_array(weight.scale))
 
 
-def _snr(layer):
-    mean, scale = np.abs(_array(layer.kernel_mean)), np.abs(_array(layer.kernel_scale))
+def _snr(weight):
+    mean, scale = np.abs(_array(weight.mean)), np.abs(_array(weight.scale))
     return mean / np.maximum(scale, posteriors.TINY)
 
 
-def _log_alpha(layer):
-    return _array(layer.log_alpha)
+def _log_alpha(weight):
+    return _array(weight.log_alpha)
 
 
 CRITERIA = {
@@ -92,7 +92,8 @@ def prune(
     Args:
         model: A built Keras model with variance layers.
         sparsity: From 0 to below 1: the share of weights (or units) that are 0
-            afterwards, in each layer; those that are pruned already count.
+            afterwards, in each layer, and in each random weight of a
+            `VarianceWrapper`; those that are pruned already count.
         threshold: Weights below it are pruned, above it for `"log_alpha"`.
         by: `"scale"`, the weight's standard deviation; `"snr"`, |mean| / standard
             deviation; `"log_alpha"`, log(variance / mean²), with 3 as threshold
@@ -139,13 +140,14 @@ def prune(
         sparsity = check_sparsity("sparsity", sparsity)
     else:
         threshold = checks.number("threshold", threshold)
-    for layer in chosen:
-        _check_criterion(layer, by, granularity, sparsity)
-    kept = [_kept(each, sparsity, threshold, by, granularity) for each in chosen]
+    weights = [weight for layer in chosen for weight in layer.random_weights]
+    for weight in weights:
+        _check_criterion(weight, by, granularity, sparsity)
+    kept = [_kept(each, sparsity, threshold, by, granularity) for each in weights]
     constants = keras.backend.backend() == "jax"
     retraced = constants or not all(layer.pruned for layer in chosen)
-    for layer, mask in zip(chosen, kept, strict=True):
-        layer.keep(mask)
+    for weight, mask in zip(weights, kept, strict=True):
+        weight.keep(mask)
     if retraced:
         retrace(model)
     return sparsity_report(model)
@@ -194,19 +196,24 @@ def retrace(model):
 
 
 def _layer_sparsity(layer):
-    zero = _array(layer.kernel_scale) == 0
-    if layer.kernel_mean is not None:
-        zero &= _array(layer.kernel_mean) == 0
-    return LayerSparsity(layer.name, zero.size, int(zero.sum()))
+    zeros = [_zeros(weight) for weight in layer.random_weights]
+    weights = sum(each.size for each in zeros)
+    return LayerSparsity(layer.name, weights, sum(int(each.sum()) for each in zeros))
+
+
+def _zeros(weight):
+    zeros = _array(weight.scale) == 0
+    return zeros if weight.mean is None else zeros & (_array(weight.mean) == 0)
 
 
 def _array(tensor):
     return keras.ops.convert_to_numpy(tensor).astype("float64")
 
 
-def _check_criterion(layer, by, granularity, sparsity):
+def _check_criterion(weight, by, granularity, sparsity):
     if by == "scale":
         return
+    layer = weight.layer
     if isinstance(layer.posterior, posteriors.ZeroMean):
         raise ValueError(
             f"Layer '{layer.name}' has weights of mean zero: all have a "
@@ -215,10 +222,10 @@ def _check_criterion(layer, by, granularity, sparsity):
         )
     if sparsity is None:
         return
-    shape = layer.posterior.phi_shape(tuple(layer.kernel.shape), layer.unit_axes)
-    groups = layer.kernel.shape
+    shape = layer.posterior.phi_shape(weight.shape, weight.unit_axes)
+    groups = weight.shape
     if granularity == "unit":
-        groups = [layer.kernel.shape[axis] for axis in layer.unit_axes]
+        groups = [weight.shape[axis] for axis in weight.unit_axes]
     if np.prod(shape) < np.prod(groups):
         raise ValueError(
             f"Layer '{layer.name}' has one α for several {granularity}s, which have "
@@ -227,11 +234,11 @@ def _check_criterion(layer, by, granularity, sparsity):
         )
 
 
-def _kept(layer: VarianceLayer, sparsity, threshold, by, granularity):
-    """The mask of the weights to keep."""
+def _kept(weight: RandomWeight, sparsity, threshold, by, granularity):
+    """The mask of the entries to keep."""
     value, sign = CRITERIA[by]
-    shape = tuple(layer.kernel.shape)
-    values = value(layer)
+    layer, shape = weight.layer, weight.shape
+    values = value(weight)
     if np.isnan(values).any():
         raise ValueError(
             f"Layer '{layer.name}' has weights that are NaN: whether they matter is "
@@ -239,13 +246,13 @@ def _kept(layer: VarianceLayer, sparsity, threshold, by, granularity):
         )
     values = sign * np.broadcast_to(values, shape)
     if granularity == "unit":
-        axes = [axis % len(shape) for axis in layer.unit_axes]
+        axes = [axis % len(shape) for axis in weight.unit_axes]
         others = tuple(axis for axis in range(len(shape)) if axis not in axes)
         values = values.mean(axis=others, keepdims=True)
     if sparsity is None:
         return np.broadcast_to(values >= sign * threshold, shape)
-    if layer.mask is not None:
-        alive = keras.ops.convert_to_numpy(layer.mask)
+    if weight.mask is not None:
+        alive = keras.ops.convert_to_numpy(weight.mask)
         alive = alive if granularity == "weight" else alive.any(others, keepdims=True)
         values = np.where(alive, values, -np.inf)
     count = round(sparsity * values.size)

@@ -13,10 +13,13 @@ __all__ = ["SeedGenerator", "held", "seeded"]
 
 # Seeds that one `next()` sets apart: what a layer may use in a call.
 BLOCK = 64
-# Distances of the keys of replicas, and of samples: primes, far larger than the
-# number of either, and a sample's far from any multiple of a replica's.
+# Distances of the keys of replicas, of samples, of the weights of a layer and of the
+# generators of a model: primes, far larger than the number of any, and far from small
+# multiples of each other.
 REPLICA_STRIDE = 1_000_003
 SAMPLE_STRIDE = 7_368_787
+WEIGHT_STRIDE = 49_979_687
+GENERATOR_STRIDE = 179_424_673
 # Of reading a state and writing the next one, for threads: no generator can have its
 # own, as it would not be copied
 _LOCK = threading.Lock()
@@ -102,10 +105,19 @@ class Stream(keras.random.SeedGenerator):
 
     def of_sample(self, index):
         """The stream of one sample of many, `index` an integer tensor."""
+        return self._apart(index, SAMPLE_STRIDE)
+
+    def of_weight(self, index):
+        """The stream of one weight of many that a layer has."""
+        return self._apart(index, WEIGHT_STRIDE)
+
+    def of_generator(self, index):
+        """The stream of one generator of many that a model has."""
+        return self._apart(index, GENERATOR_STRIDE)
+
+    def _apart(self, index, stride):
         start = self._seed
-        return Stream(
-            start + ops.cast(index, start.dtype) * _like(start, SAMPLE_STRIDE, 0)
-        )
+        return Stream(start + ops.cast(index, start.dtype) * _like(start, stride, 0))
 
 
 def derive(seed: int | None, *path: int) -> int | None:
@@ -218,7 +230,7 @@ def _starts(generators, seed):
     seed = ops.convert_to_tensor([seed, 0] if isinstance(seed, int) else seed)
     for k, generator in enumerate(generators):
         state = generator.state
-        start = Stream(ops.cast(seed, state.dtype)).of_sample(k).next()
+        start = Stream(ops.cast(seed, state.dtype)).of_generator(k).next()
         if isinstance(generator, SeedGenerator):
             start = ops.append(start, ops.cast(BLOCK, state.dtype))
         yield state, start

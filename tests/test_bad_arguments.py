@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import keras_variance as kv
-from keras_variance.transforms.draw import ADDED
 from keras_variance.transforms.moments.rules import RULES
 from tests.backends import tensorflow_only
 
@@ -214,7 +213,8 @@ def seeded(model, seed):
 
 DATA = {"model": model, "x": X}
 PRUNING = {name: BAD[name] for name in ("by", "granularity", "layers")}
-LAYER = {name: BAD[name] for name in ADDED}
+ADDED = inspect.signature(kv.VarianceLayer).parameters
+LAYER = {name: BAD[name] for name in ADDED if name not in FREE}
 DF = [*POSITIVE, 1e-300]
 DRAWN = [*BUILT, subclassed]
 
@@ -234,6 +234,13 @@ ROWS = {
         {**LAYER, "weights": [3, "x", NAN, [], {}, X, [X], print]},
         input_dim=4,
         output_dim=3,
+    ),
+    "VarianceWrapper": Row(
+        {
+            "layer": [None, "a", 3, X, [], layer, model, keras.layers.Dense],
+            "weights": [3, "", [], ["kernel", 3], "(", NAN, X, {}, True],
+        },
+        layer=stock_layer,
     ),
     "VarianceLayer.keep": Row(
         {"mask": [None, "no", 3, NAN, [], np.ones((4, 5)), np.ones((5, 4), bool)]},

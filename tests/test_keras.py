@@ -79,6 +79,88 @@ def test_own_losses():
     assert _keras.OwnLosses().own_loss() is None
 
 
+def test_builds_inner():
+    """A layer without `build`, in the precision in which it is called."""
+
+    class Own(layers.Layer):
+        def __init__(self):
+            super().__init__(dtype="mixed_bfloat16")
+            self.dense = layers.Dense(4, dtype="mixed_bfloat16")
+
+        def call(self, inputs, other):
+            return self.dense(inputs) + other
+
+    class Wrapper(_keras.BuildsInner, layers.Wrapper):
+        def build(self):
+            assert self.layer.dense.built
+
+        def call(self, inputs, other):
+            return self.layer(inputs, other)
+
+    wrapper = Wrapper(Own(), dtype="float32", autocast=False)
+    x = np.ones((2, 4), "float32")
+    assert backends.dtype(wrapper(x, x)) == "bfloat16"
+
+
+@pytest.fixture
+def scope():
+    """A variable with another value in a scope."""
+    variable = keras.Variable([1.0, 2.0])
+    value = ops.convert_to_tensor([5.0, 6.0])
+    return variable, _keras.Substitution([variable], [value])
+
+
+def test_substitution(scope):
+    """Alone: updates are made at once, losses are kept."""
+    variable, substitution = scope
+    other, unread = keras.Variable([1.0]), keras.Variable([1.0])
+    layer = layers.Layer()
+    with substitution:
+        np.testing.assert_array_equal(variable + 0, [5.0, 6.0])
+        other.assign(other + 1)
+        np.testing.assert_array_equal(other + 0, [2.0])
+        layer.add_loss(ops.sum(variable))
+    np.testing.assert_array_equal(variable + 0, [1.0, 2.0])
+    np.testing.assert_array_equal(other + 0, [2.0])
+    assert [float(loss) for loss in substitution.own_losses] == [11.0]
+    assert {id(variable), id(other)} <= substitution.read
+    assert id(unread) not in substitution.read
+
+
+def test_substitution_in_a_scope(scope):
+    """What holds outside holds inside, and what is done there is seen outside."""
+    variable, substitution = scope
+    other, layer = keras.Variable([1.0]), layers.Layer()
+    three = ops.convert_to_tensor([3.0])
+    with keras.StatelessScope([(other, three)], collect_losses=True) as outer:
+        with substitution:
+            np.testing.assert_array_equal(variable + other, [8.0, 9.0])
+            other.assign(other + 1)
+            layer.add_loss(ops.sum(variable))
+        np.testing.assert_array_equal(other + 0, [4.0])
+        np.testing.assert_array_equal(variable + 0, [1.0, 2.0])
+        assert [float(loss) for loss in layer.losses] == [11.0]
+    assert len(outer.losses) == 1 and len(substitution.own_losses) == 0
+    np.testing.assert_array_equal(other + 0, [1.0])
+
+
+def test_substitution_of_what_is_assigned(scope):
+    variable, substitution = scope
+    match = r"is drawn.*Received: value="
+    with substitution, pytest.raises(ValueError, match=match):
+        variable.assign([0.0, 0.0])
+
+
+def test_made_trainable():
+    """Of the layer alone, frozen or not."""
+    layer = layers.BatchNormalization()
+    layer.build((None, 4))
+    layer.trainable = False
+    names = [variable.name for variable in _keras.made_trainable(layer)]
+    assert names == ["gamma", "beta"] and layer.trainable_weights == []
+    assert _keras.made_trainable(layers.TimeDistributed(layer)) == []
+
+
 def test_is_functional(model):
     class Other(keras.Model):
         def call(self, inputs):
@@ -142,6 +224,7 @@ def test_clone():
     """Of a Python function too, which Keras refuses to load from files."""
     layer = _keras.clone(layers.Lambda(lambda x: 2 * x, name="twice"))
     assert layer.name == "twice" and float(layer(ops.ones(()))) == 2
+    assert _keras.clone(layers.Dense(2), name="other").name == "other"
 
 
 def test_accepted():

@@ -167,3 +167,14 @@ def test_bad_seed():
         ValueError, match=r"`seed` must be an integer.* Received: seed='a'"
     ):
         SeedGenerator("a")
+
+
+def test_streams_of_samples_generators_and_weights_differ():
+    """By the sums of what sets each apart, as integers of 32 bits wrap."""
+    strides = [
+        getattr(kv.random, f"{name}_STRIDE")
+        for name in ("SAMPLE", "GENERATOR", "WEIGHT")
+    ]
+    counts = np.indices((100, 4, 64)).reshape(3, -1)
+    keys = strides @ counts.astype("int64") % 2**32
+    assert np.unique(keys).size == keys.size

@@ -16,7 +16,7 @@ from keras_variance.layers import find_variance_layers
 from keras_variance.metrics import BrierScore, ExpectedCalibrationError
 from keras_variance.random import Stream
 from keras_variance.transforms.ensemble import Ensemble
-from keras_variance.transforms.means import mean_outputs, run, zero_mean_outputs
+from keras_variance.transforms.means import run
 from keras_variance.transforms.outputs import for_outputs
 from keras_variance.transforms.walk import check_visible, functional
 
@@ -136,12 +136,16 @@ class Compared(Ensemble):
     def call(self, inputs, training=None, mask=None):
         draws = self.draws(inputs, training, mask)
 
-        def zero_mean(layer, x):
-            return zero_mean_outputs(layer, x, Stream(self.seed_generator.next()))
+        def mean(layer, *args, **kwargs):
+            return layer.mean_outputs(*args, **kwargs)
+
+        def zero_mean(layer, *args, **kwargs):
+            seed = Stream(self.seed_generator.next())
+            return layer.zero_mean_outputs(seed, *args, **kwargs)
 
         make = {
             "sample": lambda: self._averaged(draws.of(1)),
-            "mean": lambda: self._predictions(run(draws.program, mean_outputs)),
+            "mean": lambda: self._predictions(run(draws.program, mean)),
             "ensemble": lambda: self._averaged(draws),
             "zero_mean": lambda: self._predictions(run(draws.program, zero_mean)),
         }

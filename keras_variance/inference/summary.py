@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_variance import checks, estimators
 from keras_variance.distributions import noises, posteriors
-from keras_variance.layers import VarianceLayer, find_variance_layers
+from keras_variance.layers import RandomWeights, find_variance_layers
 
 QUANTILES = (0.05, 0.5, 0.95)
 # Widths of the table, in characters: below `WIDE` the names of estimators break,
@@ -56,7 +56,7 @@ class LayerStatistics(NamedTuple):
     verdict: str
 
 
-def layer_statistics(layer: VarianceLayer) -> LayerStatistics:
+def layer_statistics(layer: RandomWeights) -> LayerStatistics:
     """Statistics of the weights of one variance layer.
 
     The verdict rests on log α = log(Σσ²/Σμ²), which is the learned log α of a
@@ -87,13 +87,15 @@ def layer_statistics(layer: VarianceLayer) -> LayerStatistics:
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764), Theorem 1
     and Table 1: with a growing α the mean loses its information.
     """
-    is_one = isinstance(layer, VarianceLayer)
+    is_one = isinstance(layer, RandomWeights)
     checks.require(is_one, "layer", "a variance layer, of one model", layer)
     checks.built("layer", layer)
-    zero_mean = layer.kernel_mean is None
-    mean = _of_each_weight(0.0 if zero_mean else layer.kernel_mean, layer)
-    scale = _of_each_weight(layer.kernel_scale, layer)
-    values = np.abs(scale) if zero_mean else _of_each_weight(layer.log_alpha, layer)
+    zero_mean = all(weight.mean is None for weight in layer.random_weights)
+    mean = _of_each_entry(layer, lambda weight: 0.0 if zero_mean else weight.mean)
+    scale = _of_each_entry(layer, lambda weight: weight.scale)
+    values = np.abs(scale)
+    if not zero_mean:
+        values = _of_each_entry(layer, lambda weight: weight.log_alpha)
     left = (mean != 0) | (scale != 0)
     log_alpha = _log(np.sum(scale**2)) - _log(np.sum(mean**2))
     verdict = _verdict(log_alpha) if left.any() else "none"
@@ -161,10 +163,14 @@ def summary(model: keras.Model, print_fn=None, line_length: int | None = None) -
     _print(model.name, rows, print_fn, line_length)
 
 
-def _of_each_weight(tensor, layer):
-    """`tensor`, broadcast to the kernel, at double precision."""
-    array = ops.convert_to_numpy(tensor).astype("float64")
-    return np.broadcast_to(array, layer.kernel.shape)
+def _of_each_entry(layer, value):
+    """`value(weight)` of each random weight, broadcast to it: one array, (entries,),
+    in double precision."""
+    arrays = [
+        np.broadcast_to(ops.convert_to_numpy(value(weight)), weight.shape)
+        for weight in layer.random_weights
+    ]
+    return np.concatenate([array.ravel() for array in arrays]).astype("float64")
 
 
 def _log(x):

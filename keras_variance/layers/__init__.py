@@ -25,9 +25,13 @@ from keras_variance.layers.stock import (
     stock_class,
 )
 from keras_variance.layers.train_size import set_train_size
+from keras_variance.layers.weights import RandomWeight, RandomWeights
+from keras_variance.layers.wrapper import VarianceWrapper
 
 __all__ = [
     "VARIANCE_LAYERS",
+    "RandomWeight",
+    "RandomWeights",
     "VarianceConv1D",
     "VarianceConv1DTranspose",
     "VarianceConv2D",
@@ -40,6 +44,7 @@ __all__ = [
     "VarianceEinsumDense",
     "VarianceEmbedding",
     "VarianceLayer",
+    "VarianceWrapper",
     "add_bias",
     "choose",
     "declared",

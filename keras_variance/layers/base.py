@@ -5,13 +5,11 @@ from keras import ops
 
 from keras_variance import checks, estimators
 from keras_variance.distributions import noises, posteriors, priors
-from keras_variance.layers import saving
-from keras_variance.layers.kl import Variational, check_train_size
-from keras_variance.layers.mask import Prunable
-from keras_variance.random import SeedGenerator, Stream
+from keras_variance.layers.weights import RandomWeight, RandomWeights
+from keras_variance.random import Stream
 
 
-class VarianceLayer(Prunable, Variational):
+class VarianceLayer(RandomWeights):
     """Mixin that draws the kernel of a stock Keras layer.
 
     Every weight of the kernel is `mean + scale · noise`, independent of the
@@ -83,30 +81,24 @@ class VarianceLayer(Prunable, Variational):
         pruned: bool = False,
         **kwargs,
     ):
-        posterior = posteriors.get(posterior)
         noise = noises.get(noise)
         if estimator is None:
             gaussian = isinstance(noise, noises.Gaussian)
             estimator = "local_reparameterization" if gaussian else "flipout"
         estimator = estimators.get(estimator)
         estimator.check(noise)
-        if prior is not None:
-            prior = priors.get(prior)
-            prior.check(noise, posterior)
-        train_size = check_train_size(train_size)
-        kl_weight = checks.number("kl_weight", kl_weight, minimum=0)
-        seed = checks.seed(seed)
-        pruned = checks.flag("pruned", pruned)
-        super().__init__(*args, **kwargs)
-        self.posterior = posterior
-        self.noise = noise
+        super().__init__(
+            *args,
+            posterior=posterior,
+            noise=noise,
+            prior=prior,
+            train_size=train_size,
+            kl_weight=kl_weight,
+            seed=seed,
+            pruned=pruned,
+            **kwargs,
+        )
         self.estimator = estimator
-        self.seed = seed
-        self.seed_generator = SeedGenerator(seed)
-        self.pruned = pruned
-        self.phi = None
-        self.mask = None
-        self._add_prior(prior, train_size, kl_weight)
 
     def linear(self, inputs, kernel):
         """The layer's linear operation with any kernel: no bias, no activation."""
@@ -130,24 +122,10 @@ class VarianceLayer(Prunable, Variational):
         """Inputs as `linear` takes them."""
         return ops.cast(inputs, self.compute_dtype)
 
-    def add_weight(self, *args, autocast=False, **kwargs):
-        # Moments and KL are computed at full precision under a mixed policy;
-        # what is computed in half precision is cast where it is used.
-        return super().add_weight(*args, autocast=autocast, **kwargs)
-
     def build(self, input_shape):
         self.check_input_shape(input_shape)
         super().build(input_shape)
-        shape = self.posterior.phi_shape(tuple(self.kernel.shape), self.unit_axes)
-        if shape is not None:
-            self.phi = self.add_weight(
-                name=self.posterior.phi_name,
-                shape=shape,
-                initializer=self._initial_phi,
-            )
-        self._build_prior()
-        if self.pruned:
-            self._add_mask()
+        self.set_random_weights([RandomWeight(self, self.kernel, self.unit_axes)])
 
     def check_input_shape(self, input_shape):
         """Raise ValueError if the layer can't be built for inputs of this shape."""
@@ -159,21 +137,34 @@ class VarianceLayer(Prunable, Variational):
                 f"Received: input_shape={input_shape}"
             )
 
-    def _initial_phi(self, shape, dtype):
-        start = self.posterior.initial_phi(self.kernel)
-        return ops.cast(start, dtype) * ops.ones(shape, dtype)
-
-    def start_from_kernel(self):
-        """Have φ, and the center of a prior with `mean="initial"`, start anew from the
-        kernel that the layer has now, as they did when it was built."""
-        if self.phi is not None:
-            self.phi.assign(self._initial_phi(self.phi.shape, self.phi.dtype))
-        self._start_prior()
-
     def call(self, inputs):
         seed = Stream(self.seed_generator.next())
         outputs = self.estimator(self.random_linear(), self.prepare(inputs), seed)
         return self.activate(outputs)
+
+    def mean_outputs(self, inputs, **kwargs):
+        random = self.random_linear()
+        mean = ops.zeros_like(random.scale) if random.mean is None else random.mean
+        return self.activate(random.apply(self.prepare(inputs), mean))
+
+    def zero_mean_outputs(self, seed, inputs, **kwargs):
+        random = self.random_linear()._replace(mean=None)
+        return self.activate(self.estimator(random, self.prepare(inputs), seed))
+
+    def drawn(self, seed):
+        stock = self._stock_class()
+        bias = [] if self.bias is None else [self.bias]
+        values = [self._random_kernel.sample(seed), *bias]
+        return stock.from_config(stock.get_config(self)), values
+
+    def _stock_class(self):
+        stock = [x for x in type(self).__mro__ if x in vars(keras.layers).values()]
+        if not stock:
+            raise ValueError(
+                f"Layer '{self.name}' can't be drawn: it is made of no layer of Keras. "
+                f"Received: layer={self}"
+            )
+        return stock[0]
 
     def activate(self, outputs):
         """What follows `linear`: the bias and the activation."""
@@ -212,72 +203,51 @@ class VarianceLayer(Prunable, Variational):
         return (axis,), (axis,)
 
     @property
+    def phi(self):
+        """φ, a variable; None if the posterior has none."""
+        return self.phis[0] if self.phis else None
+
+    @property
+    def mask(self):
+        """A variable, true for weights that are left; None without pruned ones."""
+        return self.masks[0] if self.masks else None
+
+    @property
+    def prior_variables(self):
+        """As `RandomWeight.prior_variables`, of the kernel."""
+        return self._random_kernel.prior_variables
+
+    @property
     def kernel_mean(self):
         """Means of the weights, a tensor; None stands for 0 everywhere."""
-        return self._masked(self.posterior.mean(*self._theta_and_phi()))
+        return self._random_kernel.mean
 
     @property
     def kernel_scale(self):
         """Standard deviations of the weights, up to sign: a tensor."""
-        return self._masked(self.posterior.scale(*self._theta_and_phi()))
+        return self._random_kernel.scale
 
     @property
     def log_alpha(self):
         """log(variance / mean²) of the weights; broadcasts to the kernel."""
-        return self.posterior.log_alpha(*self._theta_and_phi())
+        return self._random_kernel.log_alpha
+
+    def keep(self, mask):
+        """As `RandomWeight.keep`, of the kernel."""
+        self._random_kernel.keep(mask)
 
     def posterior_distribution(self):
-        """The weights' posterior as a `tensorflow_probability` distribution.
+        """As `RandomWeight.distribution`, of the kernel."""
+        return self._random_kernel.distribution()
 
-        Returns:
-            A distribution whose batch shape is the kernel's.
-
-        Raises:
-            RuntimeError: If TensorFlow is not the backend.
-            ImportError: If `tensorflow_probability` is not installed.
-        """
-        scale = self.kernel_scale
-        mean = self.kernel_mean
-        mean = ops.zeros_like(scale) if mean is None else mean
-        return self.noise.distribution(mean, scale)
-
-    def _theta_and_phi(self):
-        """θ and φ as tensors of at least single precision."""
-        dtype = keras.backend.result_type(self.kernel.dtype, "float32")
-        phi = None if self.phi is None else ops.cast(self.phi, dtype)
-        return ops.cast(self.kernel, dtype), phi
-
-    def _refuse(self, *args, **kwargs):
-        # `Model.quantize` warns and passes over layers that raise this.
-        raise NotImplementedError(
-            f"Layer '{self.name}' draws its kernel: it has no LoRA or quantization."
-        )
-
-    quantize = quantized_build = enable_lora = _refuse
-
-    # The stock layers save the kernel and the bias, by position, and lose φ.
-    def save_own_variables(self, store):
-        saving.save(self, store)
-
-    def load_own_variables(self, store):
-        missing = saving.load(self, store)
-        self._start_prior(missing)
-        if self.pruned:
-            self._freeze_pruned()
+    @property
+    def _random_kernel(self) -> RandomWeight:
+        checks.require(self.random_weights, "layer", checks.BUILT, self)
+        return self.random_weights[0]
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        config = {
-            "posterior": serialize(self.posterior),
-            "noise": serialize(self.noise),
-            "estimator": serialize(self.estimator),
-            "prior": serialize(self.prior),
-            "train_size": self.train_size,
-            "kl_weight": self.initial_kl_weight,
-            "seed": self.seed,
-            "pruned": self.pruned,
-        }
-        return {**super().get_config(), **config}
+        estimator = keras.saving.serialize_keras_object(self.estimator)
+        return {**super().get_config(), "estimator": estimator}
 
 
 def add_bias(layer, outputs):

@@ -7,12 +7,11 @@ from keras_variance import _keras, checks
 
 
 class Variational(_keras.OwnLosses):
-    """What `VarianceLayer` can do with a `prior`."""
+    """What a layer with random weights can do with a `prior`."""
 
     def _add_prior(self, prior, train_size, kl_weight):
         """What does not depend on the shape of the kernel."""
         self.prior = prior
-        self.prior_variables = {}
         self.initial_kl_weight = kl_weight
         self._train_size = train_size
         self.kl_weight = self._train_size_variable = None
@@ -29,22 +28,6 @@ class Variational(_keras.OwnLosses):
             dtype="float32",
             trainable=False,
         )
-
-    def _build_prior(self):
-        for name, arguments in self._prior_arguments().items():
-            variable = self.add_weight(name=f"prior_{name}", **arguments)
-            self.prior_variables[name] = variable
-
-    def _start_prior(self, names=None):
-        """Have variables of the prior start from the kernel that there is now."""
-        for name, arguments in self._prior_arguments().items():
-            variable = self.prior_variables[name]
-            if names is None or variable.name in names:
-                start = arguments["initializer"](variable.shape, variable.dtype)
-                variable.assign(start)
-
-    def _prior_arguments(self):
-        return {} if self.prior is None else self.prior.variables(self.kernel)
 
     @property
     def train_size(self):
@@ -97,25 +80,8 @@ class Variational(_keras.OwnLosses):
         checks.built("layer", self)
         known = seed is None or isinstance(seed, keras.random.SeedGenerator)
         checks.require(known, "seed", "a `keras.random.SeedGenerator`, or None", seed)
-        kernel, phi = self._theta_and_phi()
-        alive = self.kernel_scale != 0
-        # In place of a pruned weight: a divergence that is finite, and not counted
-        kernel = ops.where(alive, kernel, ops.ones_like(kernel))
-        if self.posterior.pruned_phi is not None:
-            phi = ops.where(alive, phi, ops.zeros_like(phi))
-        variables = {
-            name: ops.cast(variable, kernel.dtype)
-            for name, variable in self.prior_variables.items()
-        }
         seed = seed or self.seed_generator
-        kl = self.prior.kl(self.posterior, kernel, phi, seed, **variables)
-        # An entry may stand for several weights
-        kl = ops.reshape(
-            kl, (1,) * (len(kernel.shape) - len(kl.shape)) + tuple(kl.shape)
-        )
-        axes = [axis for axis, size in enumerate(kl.shape) if size == 1]
-        weights = ops.sum(ops.cast(alive, kl.dtype), axis=axes, keepdims=True)
-        return ops.sum(kl * weights)
+        return sum(weight.kl_divergence(seed) for weight in self.random_weights)
 
 
 def check_train_size(value):

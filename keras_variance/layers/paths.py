@@ -3,13 +3,13 @@
 import keras
 
 from keras_variance import _keras, checks
-from keras_variance.layers.base import VarianceLayer
+from keras_variance.layers.weights import RandomWeights
 
 
-def variance_layers(model) -> list[VarianceLayer]:
+def variance_layers(model) -> list[RandomWeights]:
     """The variance layers of a model (or layer), nested ones too, each once, in the
     order in which they were added."""
-    return [x for x in layer_paths(model).values() if isinstance(x, VarianceLayer)]
+    return [x for x in layer_paths(model).values() if isinstance(x, RandomWeights)]
 
 
 def layer_paths(model) -> dict[str, keras.Layer]:
@@ -70,7 +70,7 @@ def _choose_one(wanted, candidates):
     return next((layer for layer in candidates.values() if layer is wanted), None)
 
 
-def find_variance_layers(model, layers=None, built=False) -> list[VarianceLayer]:
+def find_variance_layers(model, layers=None, built=False) -> list[RandomWeights]:
     """The variance layers of a model, or some of them.
 
     Raises:
@@ -78,7 +78,7 @@ def find_variance_layers(model, layers=None, built=False) -> list[VarianceLayer]
             have to be `built`, some are not.
     """
     paths = layer_paths(model) if isinstance(model, keras.Layer) else {}
-    paths = {k: v for k, v in paths.items() if isinstance(v, VarianceLayer)}
+    paths = {k: v for k, v in paths.items() if isinstance(v, RandomWeights)}
     expected = (
         "a Keras model with variance layers (see "
         "`keras_variance.transforms.from_deterministic`)"

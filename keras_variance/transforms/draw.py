@@ -1,25 +1,10 @@
 """`draw`: one sample of the weights, as a stock Keras model."""
 
-import inspect
-
-import keras
-
 from keras_variance import _keras, checks
-from keras_variance.layers import (
-    VarianceLayer,
-    effective_kernel,
-    find_variance_layers,
-)
+from keras_variance.layers import find_variance_layers
 from keras_variance.random import SeedGenerator, Stream
 from keras_variance.transforms.rebuild import assign, rebuild
 from keras_variance.transforms.walk import check_visible
-
-# What `VarianceLayer` adds to the configuration of a stock layer.
-ADDED = [
-    parameter.name
-    for parameter in inspect.signature(VarianceLayer.__init__).parameters.values()
-    if parameter.kind is parameter.KEYWORD_ONLY
-]
 
 
 def draw(model, seed: int | None = None, layers=None):
@@ -44,6 +29,7 @@ def draw(model, seed: int | None = None, layers=None):
 
     Example:
 
+    >>> import keras
     >>> from keras_variance import VarianceDense
     >>> model = keras.Sequential([keras.Input((4,)), VarianceDense(3)])
     >>> type(draw(model, seed=0).layers[-1]).__name__
@@ -67,33 +53,16 @@ def draw_layers(model, seed, layers=None, other=lambda layer: layer):
     chosen = find_variance_layers(model, layers)
     check_visible(model)
     generator = SeedGenerator(checks.seed(seed))
+    made = []
 
     def make(layer):
-        return _draw_layer(layer, generator) if layer in chosen else other(layer)
+        if layer not in chosen:
+            return other(layer)
+        made.append(layer.drawn(Stream(generator.next())))
+        return made[-1][0]
 
-    return rebuild(model, make)
-
-
-def _draw_layer(layer, generator):
-    random = layer.random_linear()
-    kernel = random.sample_kernel(Stream(generator.next()))
-    kernel = kernel if random.mean is None else random.mean + kernel
-    config = {k: v for k, v in layer.get_config().items() if k not in ADDED}
-    stock = _stock_class(layer).from_config(config)
-    stock.build_from_config(layer.get_build_config())
-    assign(effective_kernel(stock), kernel)
-    if layer.bias is not None:
-        assign(stock.bias, layer.bias)
-    return stock
-
-
-def _stock_class(layer):
-    stock = [
-        each for each in type(layer).__mro__ if each in vars(keras.layers).values()
-    ]
-    if not stock:
-        raise ValueError(
-            f"Layer '{layer.name}' can't be drawn: it is made of no layer of Keras. "
-            f"Received: layer={layer}"
-        )
-    return stock[0]
+    drawn = rebuild(model, make)
+    for layer, values in made:
+        for variable, value in zip(layer.variables, values, strict=True):
+            assign(variable, value)
+    return drawn

@@ -3,11 +3,11 @@
 import warnings
 
 import keras
-from keras import ops, tree
+from keras import tree
 
 from keras_variance import checks
 from keras_variance.distributions import posteriors
-from keras_variance.layers import VarianceLayer, find_variance_layers
+from keras_variance.layers import RandomWeights, find_variance_layers
 from keras_variance.random import SeedGenerator, Stream
 from keras_variance.transforms.walk import (
     Interpreter,
@@ -85,9 +85,9 @@ class Means(Interpreter):
         outputs = run(program, self.variance_layer)
         return tree.pack_sequence_as(program.outputs, outputs)
 
-    def variance_layer(self, layer, inputs):
+    def variance_layer(self, layer, *args, **kwargs):
         """The outputs of one layer."""
-        return mean_outputs(layer, inputs)
+        return layer.mean_outputs(*args, **kwargs)
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -99,40 +99,28 @@ class ZeroMeans(Means):
         self.seed = checks.seed(seed)
         self.seed_generator = SeedGenerator(self.seed)
 
-    def variance_layer(self, layer, inputs):
+    def variance_layer(self, layer, *args, **kwargs):
         seed = Stream(self.seed_generator.next())
-        return zero_mean_outputs(layer, inputs, seed)
+        return layer.zero_mean_outputs(seed, *args, **kwargs)
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}
 
 
 def _is_variance_layer(operation, kwargs):
-    return isinstance(operation, VarianceLayer)
+    return isinstance(operation, RandomWeights)
 
 
 def run(program, variance_layer):
-    """The outputs of a program, flat, with `variance_layer(layer, inputs)` for the
-    calls of variance layers."""
+    """The outputs of a program, flat, with `variance_layer(layer, *args, **kwargs)` for
+    the calls of variance layers."""
 
     def call(step, args, kwargs):
         args, kwargs = tensors((args, kwargs))
-        if not isinstance(step.operation, VarianceLayer):
+        if not isinstance(step.operation, RandomWeights):
             return step.operation(*args, **kwargs)
-        outputs = variance_layer(step.operation, args[0])
-        return finish_call(step.operation, outputs, output_mask(step.operation, *args))
+        outputs = variance_layer(step.operation, *args, **kwargs)
+        mask = output_mask(step.operation, args[0])
+        return finish_call(step.operation, outputs, mask)
 
     return tensors(program.run(call))
-
-
-def mean_outputs(layer, inputs):
-    """What a variance layer returns with its weights at their means."""
-    random = layer.random_linear()
-    mean = ops.zeros_like(random.scale) if random.mean is None else random.mean
-    return layer.activate(random.apply(layer.prepare(inputs), mean))
-
-
-def zero_mean_outputs(layer, inputs, seed):
-    """A sample of what a variance layer returns without its means."""
-    random = layer.random_linear()._replace(mean=None)
-    return layer.activate(layer.estimator(random, layer.prepare(inputs), seed))

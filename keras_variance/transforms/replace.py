@@ -78,7 +78,7 @@ def _replace(stock, posterior, **kwargs):
     layer = VARIANCE_LAYERS[type(stock)](**config, posterior=posterior, **kwargs)
     layer.build_from_config(stock.get_build_config())
     assign(layer.kernel, kernel)
-    layer.start_from_kernel()
+    layer.start_from_weights()
     if layer.bias is not None:
         assign(layer.bias, stock.bias)
     return layer

@@ -9,7 +9,7 @@ from keras import ops, tree
 
 from keras_variance import _keras
 from keras_variance.estimators import merge, split
-from keras_variance.layers import VarianceLayer
+from keras_variance.layers import RandomWeights, VarianceLayer
 from keras_variance.random import Stream, seeded_scope
 from keras_variance.transforms.moments.propagate import propagate
 from keras_variance.transforms.moments.rules import Moments
@@ -59,7 +59,7 @@ class Draws:
         return Draws(self.ensemble, self.program, samples, *self._options)
 
     def _integrated(self):
-        known = (VarianceLayer, *DROPOUTS)
+        known = (RandomWeights, *DROPOUTS)
         ends = self.program.ends()
         return [step for step in ends if isinstance(step.operation, known)]
 

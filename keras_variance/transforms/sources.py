@@ -36,21 +36,32 @@ def is_source(dropout: bool):
 
 
 def check_random(model, dropout: bool):
-    """Raise ValueError if nothing in a model is random, or dropout cannot be seen."""
+    """Raise ValueError if nothing in a model is random, dropout cannot be seen, or
+    what is random has a state."""
     every = layer_paths(model).values() if isinstance(model, keras.Model) else ()
     noisy = dropout and any(isinstance(layer, DROPOUTS) for layer in every)
     if not noisy:
         find_variance_layers(model)  # raises if there are none
-    if not dropout:
-        return
     for each in operations(model) if is_functional(model) else [model]:
-        hides = isinstance(each, keras.Layer) and not isinstance(each, DROPOUTS)
-        if hides and any(map(_has_dropout, layer_paths(each).values())):
+        if not isinstance(each, keras.Layer) or isinstance(each, DROPOUTS):
+            continue
+        inside = layer_paths(each).values()
+        if variance_layers(each) and any(map(_is_stateful, inside)):
+            raise ValueError(
+                f"'{each.name}' keeps a state from one call to the next, which samples "
+                "do not have: use `stateful=False`, and give the state as an input. "
+                f"Received: layer={each}"
+            )
+        if dropout and any(map(_has_dropout, inside)):
             raise ValueError(
                 f"'{each.name}' has dropout inside that cannot be inspected: use "
                 "dropout layers in Sequential and Functional models. "
                 f"Received: dropout=True, layer={each}"
             )
+
+
+def _is_stateful(layer):
+    return bool(getattr(layer, "stateful", False))
 
 
 def _has_dropout(layer):

@@ -15,7 +15,7 @@ from keras import ops, tree
 
 from keras_variance import _keras, checks
 from keras_variance._keras import is_functional
-from keras_variance.layers import VarianceLayer, variance_layers
+from keras_variance.layers import RandomWeights, variance_layers
 
 
 def walk(model, inputs, call, **context):
@@ -217,11 +217,14 @@ def output_mask(layer, inputs):
 def finish_call(layer, outputs, mask):
     """Outputs of a layer with the mask and the activity loss of `Layer.__call__`, for
     a call that was not made through it."""
-    _keras.set_mask(outputs, mask)
+    flat = tree.flatten(outputs)
+    for x, each in zip(flat, tree.flatten(mask), strict=False):
+        _keras.set_mask(x, each)
     if layer.activity_regularizer is not None:
-        rows = ops.cast(ops.shape(outputs)[0], "float32")
-        loss = ops.cast(layer.activity_regularizer(outputs), "float32")
-        layer.add_loss(ops.divide_no_nan(loss, rows))
+        for x in flat:
+            rows = ops.cast(ops.shape(x)[0], "float32")
+            loss = ops.cast(layer.activity_regularizer(x), "float32")
+            layer.add_loss(ops.divide_no_nan(loss, rows))
     return outputs
 
 
@@ -313,7 +316,7 @@ def check_functional(model):
 def check_visible(model):
     """Raise ValueError if layers that are no models have variance layers inside."""
     for each in operations(model):
-        hides = isinstance(each, keras.Layer) and not isinstance(each, VarianceLayer)
+        hides = isinstance(each, keras.Layer) and not isinstance(each, RandomWeights)
         if hides and variance_layers(each):
             raise ValueError(
                 f"Layer '{each.name}' has variance layers inside that cannot be "

@@ -112,7 +112,7 @@ def test_half_precision(dtype):
         arguments = {"initial_log_alpha": float(np.asarray(layer.phi).flat[0])}
         _, single = new(each, kv.posteriors.WeightAlpha(**arguments))
         single.kernel.assign(np.asarray(layer.kernel).astype("float32"))
-        single.start_from_kernel()
+        single.start_from_weights()
         kl = float(single.kl_divergence())
         np.testing.assert_allclose(layer.kl_divergence(), kl, rtol=1e-5)
 

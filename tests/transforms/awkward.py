@@ -188,6 +188,19 @@ def tokens(rng, **arguments):
     return compiled(model), rng.integers(7, size=(ROWS, 5)), classes(rng)
 
 
+def recurrent(rng, **arguments):
+    """A layer with several random weights, and attention to what it returns."""
+    wrapper = kv.VarianceWrapper(layers.LSTM(4, return_sequences=True), **arguments)
+    x = keras.Input((5,), dtype="int32", name="tokens")
+    h = wrapper(layers.Embedding(7, 4, mask_zero=True)(x))
+    attention = kv.VarianceWrapper(layers.MultiHeadAttention(2, 2), **arguments)
+    h = attention(h, value=h, use_causal_mask=True)
+    y = layers.Dense(3, "softmax")(layers.GlobalAveragePooling1D()(h))
+    tokens = rng.integers(1, 7, size=(ROWS, 5)).astype("int32")
+    tokens[0, 3:] = tokens[1, 1:] = 0
+    return compiled(keras.Model(x, y)), tokens, classes(rng)
+
+
 @keras.saving.register_keras_serializable("tests")
 class Gated(layers.Layer):
     """A variance layer inside of a layer whose call has two arguments."""
@@ -311,6 +324,7 @@ MODELS = {
         one_hot,
         mask_reader,
         tokens,
+        recurrent,
         two_arguments,
         subclassed,
         channels_first,
@@ -333,6 +347,6 @@ def new(name, rng, **arguments):
     """A model with random biases, inputs and labels; without noise by default."""
     model, x, y = MODELS[name](rng, **{"posterior": OFF} | arguments)
     for layer in kv.layers.variance_layers(model):
-        if layer.bias is not None:
+        if getattr(layer, "bias", None) is not None:
             layer.bias.assign(rng.normal(size=layer.bias.shape) / 4)
     return model, x, y

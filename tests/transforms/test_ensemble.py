@@ -85,6 +85,26 @@ def test_samples_are_distinct_and_independent(name, estimator, shared_noise, rng
     assert all(len(np.unique(row[:, 0])) > 1 for row in twenty)
 
 
+class Two(keras.Model):
+    """The draws of two layers, side by side."""
+
+    def __init__(self):
+        super().__init__()
+        arguments = {"use_bias": False, "kernel_initializer": "ones"}
+        self.both = [kv.VarianceDense(3, **arguments) for _ in range(2)]
+
+    def call(self, inputs):
+        return keras.ops.concatenate([layer(inputs) for layer in self.both], axis=-1)
+
+
+def test_layers_of_a_subclassed_model_have_their_own_noise():
+    """And not what another layer has in another sample."""
+    model, x = Two(), np.ones((1, 1))
+    model(x)
+    draws = np.array(ensemble(model, 20)(x))
+    assert np.unique(draws.round(6)).size == draws.size
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("name", ["sequential", "stacked"])
 def test_shared_noise(name, estimator, rng):
