@@ -104,7 +104,7 @@ def _drawn(model):
 
 
 def _softmax(model):
-    return keras.Sequential([model, keras.layers.Softmax()])
+    return keras.Sequential([model, keras.layers.Softmax()], name=model.name)
 
 
 def iterated(network, x, goals, sizes):
@@ -183,12 +183,13 @@ class Experiment:
 
     def network(self, title):
         """Trained, if it is not there."""
-        recipes = self.recipes(title)
+        (kind, _), recipes = NETWORKS[title], self.recipes(title)
         for made in recipes:
             if made.stem not in self.models:
                 model = cifar.trained(made, self.data, self.test_data, self.args)
-                self.models[made.stem] = getattr(model, "network", model)
-        kind, _ = NETWORKS[title]
+                model = getattr(model, "network", model)
+                model.name = f"{kind}_{made.seed}"  # no two alike in one model
+                self.models[made.stem] = model
         return Network(kind, [self.models[made.stem] for made in recipes], self.pixels)
 
     def recipes(self, title):
