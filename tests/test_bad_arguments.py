@@ -452,6 +452,7 @@ WITHOUT = {
             "noises": "Bernoulli Gaussian Noise Uniform",
             "posteriors": "Posterior ZeroMean",
             "priors": "ARD LogUniform Prior",
+            "transforms": "ChannelwiseStep ShrinkStep",
         }.items()
         for name in names.split()
     ),
