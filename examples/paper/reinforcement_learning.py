@@ -1,14 +1,13 @@
 """Exploration by random weights: REINFORCE on CartPole and Acrobot.
 
-    python -m examples.paper.reinforcement_learning [--sweep] [--smoke]
+    python -m examples.paper.reinforcement_learning [--part K N] [--smoke]
 
 Variance Networks, figure 6: three dense layers, the second one deterministic, with
-parameter noise, or a variance layer, and one sample of the weights per episode and
-its gradient step. `--sweep` tries learning rates, initial scales and no entropy bonus
-on fewer seeds. Episodes take the place of epochs: `--epochs` says how many.
+parameter noise, or a variance layer; one sample of the weights per episode and its
+gradient step. Episodes take the place of epochs.
 
-Each run is kept in `--work` as soon as it ends: another process may do a part of them,
-`--part 1 2` the second of two, before one without `--part` writes results.
+Each run is kept in `--work` as soon as it ends. `--part 1 2` does the first half of
+them, in one of two processes; without it, the runs that are there are not repeated.
 """
 
 import dataclasses
@@ -25,9 +24,9 @@ from examples.paper import common, experiment, policies, training
 from examples.paper.policies import DETERMINISTIC, KINDS, NOISE, VARIANCE
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa
+from matplotlib import pyplot as plt
 
-NAME, SWEEP = "reinforcement_learning", "reinforcement_learning_sweep"
+NAME = "reinforcement_learning"
 LIMITS = {"CartPole-v1": 200, "Acrobot-v1": 500}  # steps of an episode
 THRESHOLDS = {"CartPole-v1": 190, "Acrobot-v1": -100}  # of a mean over 100 episodes
 EPISODES, SEEDS, LAST = 1000, 9, 100
@@ -36,9 +35,7 @@ SAMPLES = 20  # of the weights, for the mutual information
 STATES = 200  # and states of the last episode that it is averaged over
 POINTS = 10  # in training at which it is measured
 ACTED = 20  # episodes by a drawn model, and by fresh samples, after training
-# What the sweep varies, one policy at a time
-SWEPT = {DETERMINISTIC: (1.0,), NOISE: (1.0,), VARIANCE: (0.3, 1.0, 3.0)}
-SWEPT_RATES = (5e-4, 2e-3, 4e-3)
+BLOCK = 10  # episodes that a point of the picture averages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,42 +155,191 @@ def uncertainty(policy, states):
 
 
 def runs(args):
-    """The runs of the figure, or of the sweep."""
-    episodes = args.epochs or EPISODES
+    """The runs of the figure, seed by seed."""
     for seed in common.seeds(args):
         for environment in LIMITS:
             for policy in KINDS:
-                run = Run(environment, policy, seed, episodes, RATES[policy])
-                yield from variants(run) if args.sweep else [run]
+                episodes = args.epochs or EPISODES
+                yield Run(environment, policy, seed, episodes, RATES[policy])
 
 
-def variants(run):
-    """Of a run, in the sweep."""
-    for scale in SWEPT[run.policy]:
-        for rate in SWEPT_RATES:
-            yield dataclasses.replace(run, rate=rate, scale=scale)
-    yield dataclasses.replace(run, entropy=0.0)
-
-
-def run(args):
+def collected(runs, work):
+    """`summarized` results of the runs, one by one."""
     results = []
-    part, parts = args.part
-    for run in list(runs(args))[part - 1 :: parts]:
-        results.append(kept(run, args.work))
-        score = np.mean(results[-1]["scores"][-LAST:])
-        print(f"{run.stem}: {score:.1f}", flush=True)
+    for number, run in enumerate(runs, 1):
+        results.append(summarized(kept(run, work)))
+        final = results[-1]["final"]
+        print(f"{number}/{len(runs)} {run.stem}: {final:.1f}", flush=True)
     return results
 
 
+def summarized(result):
+    """A result with its scores in blocks, its final score, and when it was good."""
+    scores = np.array(result["scores"])
+    size = min(BLOCK, len(scores))
+    blocks = scores[: len(scores) // size * size].reshape(-1, size).mean(axis=1)
+    reached = good(scores, THRESHOLDS[result["recipe"]["environment"]])
+    final = scores[-LAST:].mean()
+    return {**result, "scores": blocks.tolist(), "final": final, "reached": reached}
+
+
+def good(scores, threshold):
+    """After how many episodes the mean of the last 100 reaches a threshold, or None."""
+    if len(scores) < LAST:
+        return None
+    means = np.convolve(scores, np.full(LAST, 1 / LAST), "valid")
+    (reached,) = np.nonzero(means >= threshold)
+    return int(reached[0]) + LAST if len(reached) else None
+
+
+def run(args):
+    part, parts = args.part
+    results = collected(list(runs(args))[part - 1 :: parts], args.work)
+    if parts == 1:
+        plot(results, args.results / f"{NAME}.png")
+    return results
+
+
+def chosen(results, **fields):
+    """Those results whose recipes have these values."""
+    return [
+        each
+        for each in results
+        if all(each["recipe"][key] == value for key, value in fields.items())
+    ]
+
+
+def plot(results, path):
+    """Scores by episode, mean and standard deviation over seeds; a panel for each
+    environment."""
+    figure, axes = plt.subplots(1, len(LIMITS), figsize=(11, 4))
+    for axis, environment in zip(axes, LIMITS, strict=True):
+        for kind in KINDS:
+            rows = chosen(results, environment=environment, policy=kind)
+            scores = np.array([row["scores"] for row in rows])
+            mean, stddev = scores.mean(axis=0), scores.std(axis=0)
+            size = rows[0]["recipe"]["episodes"] / scores.shape[1]
+            episodes = size * np.arange(1, scores.shape[1] + 1)
+            (line,) = axis.plot(episodes, mean, label=kind)
+            band = mean - stddev, mean + stddev
+            axis.fill_between(episodes, *band, color=line.get_color(), alpha=0.2)
+        axis.axhline(THRESHOLDS[environment], color="black", lw=0.8, ls=":")
+        axis.set(title=environment, xlabel="episode")
+        axis.grid(alpha=0.3)
+    axes[0].set(ylabel=f"score, mean of {BLOCK} episodes")
+    axes[0].legend(loc="lower right")
+    figure.tight_layout()
+    experiment.save(figure, path)
+
+
+def spread(values, digits=1):
+    """Mean, and smallest to largest, in words."""
+    low, high = min(values), max(values)
+    return f"{np.mean(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def table(config, results):
+    recipe = results[0]["recipe"]
+    number = len(config["seeds"])
+    rates = ", ".join(f"{rate:g} ({kind})" for kind, rate in config["rates"].items())
+    yield "# Exploration by random weights\n"
+    limits = " and ".join(f"{n} ({name})" for name, n in LIMITS.items())
+    yield "As figure 6 of the paper: REINFORCE with Adam and three dense layers, 256"
+    yield "units in each hidden one, of which the second is what a policy is named"
+    yield "after. Weights are one sample for an episode and its gradient step"
+    yield f"(`kv.random.held`). {number} seeds, {recipe['episodes']} episodes; the most"
+    yield f"steps are {limits}.\n"
+    yield f"![Scores by episode: mean and standard deviation over seeds]({NAME}.png)\n"
+    yield f"The final score is the mean of the last {LAST} episodes: its mean over"
+    yield "seeds, and the lowest to the highest. A policy reaches a threshold when the"
+    yield f"mean of {LAST} episodes does: for how many seeds, and their median episode.\n"
+    columns = "final score | threshold | reached | episode | CPU seconds"
+    yield f"| environment | policy | {columns} |"
+    yield "|---|---|---|---|---|---|---|"
+    for environment in LIMITS:
+        for kind in KINDS:
+            rows = chosen(results, environment=environment, policy=kind)
+            reached = [row["reached"] for row in rows if row["reached"] is not None]
+            cells = (
+                environment,
+                kind,
+                spread([row["final"] for row in rows]),
+                THRESHOLDS[environment],
+                f"{len(reached)} of {len(rows)}",
+                f"{np.median(reached):.0f}" if reached else "",
+                f"{np.mean([row['recipe']['cpu_seconds'] for row in rows]):.0f}",
+            )
+            yield f"| {' | '.join(map(str, cells))} |"
+    yield "\nThe paper does not say how rewards become gradients, nor the rates. Here"
+    yield f"Adam's rate is {rates},"
+    yield f"constant; the discount is {recipe['discount']:g}, the weight of an entropy"
+    yield f"bonus {recipe['entropy']:g} for each policy. Advantages are returns minus"
+    yield "their running mean at that step, divided by their running rms. Parameter"
+    yield f"noise starts at {policies.NOISE_SHARE:g}/√256. What of it matters is in"
+    yield "[the sweep](reinforcement_learning_sweep.md).\n"
+    yield "## How random the trained policies are\n"
+    yield "Mutual information of action and weights, and entropy of the action, in"
+    yield f"nats, averaged over {STATES} states of an episode ({SAMPLES} samples of the"
+    yield f"weights); then the score of {ACTED} episodes after training, of fresh"
+    yield "samples of the weights, and of one sample, drawn as a stock model"
+    yield "(`kv.transforms.draw`).\n"
+    columns = "at first | at the end | entropy at the end | fresh samples | one draw"
+    yield f"| environment | policy | mutual information {columns} |"
+    yield "|---|---|---|---|---|---|---|"
+    for environment in LIMITS:
+        for kind in (NOISE, VARIANCE):
+            rows = chosen(results, environment=environment, policy=kind)
+            information = np.mean([row["information"] for row in rows], axis=0)
+            cells = [f"{x:.3f}" for x in (*information[[0, -1], 1], information[-1, 2])]
+            for name in ("fresh", "draw"):
+                cells.append(spread([np.mean(row["acted"][name]) for row in rows]))
+            yield f"| {environment} | {kind} | {' | '.join(cells)} |"
+
+
+def compare(config, results):
+    ours, behind = [], []
+    for environment in LIMITS:
+        means = {
+            kind: np.mean(
+                [
+                    row["final"]
+                    for row in chosen(results, environment=environment, policy=kind)
+                ]
+            )
+            for kind in KINDS
+        }
+        numbers = ", ".join(f"{kind} {means[kind]:.1f}" for kind in KINDS)
+        ours.append(f"{environment}: {numbers}")
+        if means[VARIANCE] < means[DETERMINISTIC]:
+            lost = means[DETERMINISTIC] - means[VARIANCE]
+            behind.append(f"by {lost:.1f} on {environment}")
+    difference = ""
+    if behind:
+        difference = (
+            "The variance layer ends below the deterministic policy, "
+            f"{' and '.join(behind)}: it learns more slowly, see the page."
+        )
+    return experiment.Comparison(
+        "Figure 6, REINFORCE, final score",
+        "a variance layer learns slowly, and ends best",
+        "; ".join(ours),
+        difference,
+    )
+
+
+def add_arguments(parser, seeds):
+    parser.set_defaults(seeds=seeds)
+    parser.add_argument("--part", type=int, nargs=2, default=(1, 1), metavar="N")
+    return parser
+
+
 def main(arguments=None):
-    parser = experiment.parser(__doc__)
-    parser.set_defaults(seeds=None)
-    parser.add_argument("--sweep", action="store_true")
-    parser.add_argument("--part", type=int, nargs=2, default=(1, 1))
+    parser = add_arguments(experiment.parser(__doc__), SEEDS)
     args = experiment.parse(parser, arguments)
-    args.seeds = args.seeds or (2 if args.sweep else SEEDS)
-    if args.part[1] > 1:
+    if args.part[1] > 1:  # another process writes the results
         run(args)
+        return
+    experiment.execute(NAME, args, run, table, EPISODES, rates=RATES)
 
 
 if __name__ == "__main__":
