@@ -27,6 +27,9 @@ from examples.paper import (
     mnist_starts,
     mnist_tanh,
     overview,
+    policies,
+    reinforcement_learning,
+    reinforcement_learning_sweep,
     theorem1,
     toy,
     training_choices,
@@ -268,6 +271,41 @@ def test_training_choices(tmp_path):
     assert training_choices.ADVISED in results["choices"]
     (row,) = results["log_alpha"]
     assert row["log_alpha"][0] > 0
+
+
+def test_reinforcement_learning(tmp_path):
+    rows = smoke(reinforcement_learning, tmp_path)
+    assert len(rows) == 6
+    for row in rows:
+        low, high = {"CartPole-v1": (1, 200), "Acrobot-v1": (-500, -1)}[
+            row["recipe"]["environment"]
+        ]
+        assert low <= row["final"] <= high
+        random = row["recipe"]["policy"] != policies.DETERMINISTIC
+        assert all((x > 0) == random for _, x, _ in row["information"])
+        assert ("acted" in row) == random
+    # A run that is there is not repeated; one that is not has equal scores
+    files = sorted(tmp_path.glob("environment-*.json"))
+    assert len(files) == 6
+    before = [each.read_text() for each in files]
+    files[0].unlink()
+    again = smoke(reinforcement_learning, tmp_path)
+    assert [row["scores"] for row in again] == [row["scores"] for row in rows]
+    assert [each.read_text() for each in files[1:]] == before[1:]
+    # The sweep takes what is there, too
+    assert len(smoke(reinforcement_learning_sweep, tmp_path)) == 4
+    # A part of the runs writes no results
+    options = ["--smoke", "--work", str(tmp_path), "--results", str(tmp_path / "none")]
+    reinforcement_learning.main([*options, "--part", "2", "2"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_when_a_policy_is_good():
+    scores = np.repeat([0.0, 1.0, 0.0], 150)
+    assert reinforcement_learning.good(scores, 0.5) == 200  # 50 of the last 100
+    assert reinforcement_learning.good(scores, 1.0) == 250
+    assert reinforcement_learning.good(scores, 1.1) is None
+    assert reinforcement_learning.good(scores[:99], 0.0) is None
 
 
 @pytest.mark.parametrize("name", (*overview.NAMES, *overview.BEYOND))
