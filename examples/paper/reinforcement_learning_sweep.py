@@ -10,6 +10,7 @@ import numpy as np
 from examples.paper import common, experiment
 from examples.paper import reinforcement_learning as figure
 from examples.paper.policies import DETERMINISTIC, KINDS, NOISE, VARIANCE
+from examples.paper.policy_runs import LIMITS, Run
 
 NAME = "reinforcement_learning_sweep"
 RATES = (1e-3, 2e-3, 4e-3)
@@ -29,10 +30,10 @@ def settings():
 def runs(args):
     chosen = list(settings())[:: 9 if args.smoke else 1]
     for seed in common.seeds(args):
-        for environment in figure.LIMITS:
+        for environment in LIMITS:
             for each in chosen:
                 episodes = args.epochs or EPISODES
-                yield figure.Run(environment, seed=seed, episodes=episodes, **each)
+                yield Run(environment, seed=seed, episodes=episodes, **each)
 
 
 def run(args):
@@ -51,7 +52,7 @@ def table(config, results):
     yield f"the mean score of the last {figure.LAST} of {recipes[0]['episodes']}"
     yield f"episodes, over {len(config['seeds'])} seeds, by Adam's rate. The scale"
     yield "multiplies the initial standard deviation of the second layer's weights."
-    for environment in figure.LIMITS:
+    for environment in LIMITS:
         yield f"\n## {environment}\n"
         columns = " | ".join(f"rate {rate:g}" for rate in RATES)
         yield f"| policy | scale | entropy bonus | {columns} |"

@@ -28,6 +28,7 @@ from examples.paper import (
     mnist_tanh,
     overview,
     policies,
+    policy_runs,
     reinforcement_learning,
     reinforcement_learning_sweep,
     theorem1,
@@ -360,6 +361,19 @@ def test_committed_figures_bear_out_the_overview():
     results = committed(theorem1)
     for log_alpha, mean, _ in results["changes"]:
         assert mean <= theorem1.bounds(results["weights"], log_alpha)[0]
+
+
+def test_committed_variance_policies_keep_their_noise():
+    results = committed(reinforcement_learning)
+    for environment in policy_runs.LIMITS:
+        for kind in (policies.NOISE, policies.VARIANCE):
+            rows = reinforcement_learning.chosen(
+                results, environment=environment, policy=kind
+            )
+            first, *_, last = np.mean([row["information"] for row in rows], axis=0)
+            assert (last[1] > 2 * first[1]) == (kind == policies.VARIANCE)
+    scores = reinforcement_learning.final_scores(results)
+    assert max(scores["CartPole-v1"].values()) >= 190
 
 
 def test_committed_table_1_has_the_papers_order():
