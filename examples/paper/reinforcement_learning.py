@@ -83,18 +83,16 @@ def chosen(results, **fields):
 
 
 def plot(results, path):
-    """Scores by episode, mean and standard deviation over seeds; a panel for each
-    environment."""
+    """Scores by episode, mean and quartiles over seeds; a panel per environment."""
     figure, axes = plt.subplots(1, len(LIMITS), figsize=(11, 4))
     for axis, environment in zip(axes, LIMITS, strict=True):
         for kind in KINDS:
             rows = chosen(results, environment=environment, policy=kind)
             scores = np.array([row["scores"] for row in rows])
-            mean, stddev = scores.mean(axis=0), scores.std(axis=0)
             size = rows[0]["recipe"]["episodes"] / scores.shape[1]
             episodes = size * np.arange(1, scores.shape[1] + 1)
-            (line,) = axis.plot(episodes, mean, label=kind)
-            band = mean - stddev, mean + stddev
+            (line,) = axis.plot(episodes, scores.mean(axis=0), label=kind)
+            band = np.quantile(scores, (0.25, 0.75), axis=0)
             axis.fill_between(episodes, *band, color=line.get_color(), alpha=0.2)
         axis.axhline(THRESHOLDS[environment], color="black", lw=0.8, ls=":")
         axis.set(title=environment, xlabel="episode")
@@ -122,7 +120,7 @@ def table(config, results):
     yield "after. Weights are one sample for an episode and its gradient step"
     yield f"(`kv.random.held`). {number} seeds, {recipe['episodes']} episodes; the most"
     yield f"steps are {limits}.\n"
-    yield f"![Scores by episode: mean and standard deviation over seeds]({NAME}.png)\n"
+    yield f"![Scores by episode: mean and quartiles over seeds]({NAME}.png)\n"
     yield f"The final score is the mean of the last {LAST} episodes: its mean over"
     yield "seeds, and the lowest to the highest. A policy reaches a threshold when the"
     yield f"mean of {LAST} episodes does: for how many seeds, and in which episode, the"
@@ -148,7 +146,7 @@ def table(config, results):
     yield f"{differences(results)}.\n"
     yield "The paper does not say how rewards become gradients, nor the rates. Here"
     yield f"Adam's rate is {rates},"
-    yield f"constant; the discount is {recipe['discount']:g}, the weight of an entropy"
+    yield f"constant, chosen in a few trials; the discount is {recipe['discount']:g}, the weight of an entropy"
     yield f"bonus {recipe['entropy']:g} for each policy. Advantages are returns minus"
     yield "their running mean at that step, divided by their running rms. Parameter"
     yield f"noise starts at {policies.NOISE_SHARE:g}/√256. What of it matters is in"

@@ -63,6 +63,20 @@ def table(config, results):
             cells = [mean_score(figure.chosen(rows, rate=rate)) for rate in RATES]
             kind, scale, entropy = line
             yield f"| {kind} | {scale:g} | {entropy:g} | {' | '.join(cells)} |"
+        best = (
+            f"{kind} {best_score(results, environment, kind):.1f}" for kind in KINDS
+        )
+        yield f"\nThe best of each: {', '.join(best)}."
+
+
+def best_score(results, environment, kind):
+    """The largest mean over seeds of a policy's settings."""
+    rows = figure.chosen(results, environment=environment, policy=kind)
+    scores = {}
+    for row in rows:
+        key = tuple(row["recipe"][each] for each in ("rate", "scale", "entropy"))
+        scores.setdefault(key, []).append(row["final"])
+    return max(map(np.mean, scores.values()))
 
 
 def mean_score(rows):
