@@ -27,11 +27,13 @@ NAMES = (
     "cifar_phase_transition",
     "cifar_pruning",
     "theorem1",
+    "reinforcement_learning",
 )
 BEYOND = {
     "mnist_starts": "table 2 from other starts",
     "mnist_moments": "one pass of moments in place of samples",
     "training_choices": "choices in training",
+    "reinforcement_learning_sweep": "what REINFORCE depends on",
 }
 
 

@@ -27,6 +27,10 @@ from examples.paper import (
     mnist_starts,
     mnist_tanh,
     overview,
+    policies,
+    policy_runs,
+    reinforcement_learning,
+    reinforcement_learning_sweep,
     theorem1,
     toy,
     training_choices,
@@ -270,6 +274,41 @@ def test_training_choices(tmp_path):
     assert row["log_alpha"][0] > 0
 
 
+def test_reinforcement_learning(tmp_path):
+    rows = smoke(reinforcement_learning, tmp_path)
+    assert len(rows) == 6
+    for row in rows:
+        low, high = {"CartPole-v1": (1, 200), "Acrobot-v1": (-500, -1)}[
+            row["recipe"]["environment"]
+        ]
+        assert low <= row["final"] <= high
+        random = row["recipe"]["policy"] != policies.DETERMINISTIC
+        assert all((x > 0) == random for _, x, _ in row["information"])
+        assert ("acted" in row) == random
+    # A run that is there is not repeated; one that is not has equal scores
+    files = sorted(tmp_path.glob("environment-*.json"))
+    assert len(files) == 6
+    before = [each.read_text() for each in files]
+    files[0].unlink()
+    again = smoke(reinforcement_learning, tmp_path)
+    assert [row["scores"] for row in again] == [row["scores"] for row in rows]
+    assert [each.read_text() for each in files[1:]] == before[1:]
+    # The sweep takes what is there, too
+    assert len(smoke(reinforcement_learning_sweep, tmp_path)) == 4
+    # A part of the runs writes no results
+    options = ["--smoke", "--work", str(tmp_path), "--results", str(tmp_path / "none")]
+    reinforcement_learning.main([*options, "--part", "2", "2"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_when_a_policy_is_good():
+    scores = np.repeat([0.0, 1.0, 0.0], 150)
+    assert reinforcement_learning.good(scores, 0.5) == 200  # 50 of the last 100
+    assert reinforcement_learning.good(scores, 1.0) == 250
+    assert reinforcement_learning.good(scores, 1.1) is None
+    assert reinforcement_learning.good(scores[:99], 0.0) is None
+
+
 @pytest.mark.parametrize("name", (*overview.NAMES, *overview.BEYOND))
 def test_committed_tables_are_made_of_the_figures(name, tmp_path, capsys):
     for path in experiment.RESULTS.glob(f"{name}.*"):
@@ -322,6 +361,19 @@ def test_committed_figures_bear_out_the_overview():
     results = committed(theorem1)
     for log_alpha, mean, _ in results["changes"]:
         assert mean <= theorem1.bounds(results["weights"], log_alpha)[0]
+
+
+def test_committed_variance_policies_keep_their_noise():
+    results = committed(reinforcement_learning)
+    for environment in policy_runs.LIMITS:
+        for kind in (policies.NOISE, policies.VARIANCE):
+            rows = reinforcement_learning.chosen(
+                results, environment=environment, policy=kind
+            )
+            first, *_, last = np.mean([row["information"] for row in rows], axis=0)
+            assert (last[1] > 2 * first[1]) == (kind == policies.VARIANCE)
+    scores = reinforcement_learning.final_scores(results)
+    assert max(scores["CartPole-v1"].values()) >= 190
 
 
 def test_committed_table_1_has_the_papers_order():
