@@ -26,15 +26,22 @@ NAMES = (
     "cifar_classification",
     "cifar_phase_transition",
     "cifar_pruning",
+    "cifar_adversarial_width0.125",
     "theorem1",
     "reinforcement_learning",
 )
 BEYOND = {
     "mnist_starts": "table 2 from other starts",
+    "cifar_ensembles_width0.125": "deep ensembles of variance networks",
     "mnist_moments": "one pass of moments in place of samples",
     "training_choices": "choices in training",
     "reinforcement_learning_sweep": "what REINFORCE depends on",
 }
+
+
+def experiment_of(name):
+    """The module that makes a result: some are made at several widths."""
+    return importlib.import_module(f"examples.paper.{name.split('_width')[0]}")
 
 
 def spent(config):
@@ -59,7 +66,7 @@ def lines(results):
     differences = []
     for name in NAMES:
         written = json.loads((results / f"{name}.json").read_text())
-        module = importlib.import_module(f"examples.paper.{name}")
+        module = experiment_of(name)
         row = module.compare(written["config"], written["results"])
         epochs, seeds = spent(written["config"])
         yield (

@@ -313,7 +313,7 @@ def test_when_a_policy_is_good():
 def test_committed_tables_are_made_of_the_figures(name, tmp_path, capsys):
     for path in experiment.RESULTS.glob(f"{name}.*"):
         shutil.copy(path, tmp_path)
-    module = importlib.import_module(f"examples.paper.{name}")
+    module = overview.experiment_of(name)
     config = json.loads((tmp_path / f"{name}.json").read_text())["config"]
     _, *options = config.get("command", name).split()
     module.main([*options, "--report", "--results", str(tmp_path)])
