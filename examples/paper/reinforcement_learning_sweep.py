@@ -50,7 +50,8 @@ def table(config, results):
     yield "# What REINFORCE with random weights depends on\n"
     yield "As [the experiment](reinforcement_learning.md), but for what a row says:"
     yield f"the mean score of the last {figure.LAST} of {recipes[0]['episodes']}"
-    yield f"episodes, over {len(config['seeds'])} seeds, by Adam's rate. The scale"
+    seeds = ", ".join(map(str, config["seeds"]))
+    yield f"episodes, by Adam's rate. Seeds: {seeds}. The scale"
     yield "multiplies the initial standard deviation of the second layer's weights."
     for environment in LIMITS:
         yield f"\n## {environment}\n"
@@ -63,8 +64,9 @@ def table(config, results):
             cells = [mean_score(figure.chosen(rows, rate=rate)) for rate in RATES]
             kind, scale, entropy = line
             yield f"| {kind} | {scale:g} | {entropy:g} | {' | '.join(cells)} |"
+        kinds = dict.fromkeys(recipe["policy"] for recipe in recipes)
         best = (
-            f"{kind} {best_score(results, environment, kind):.1f}" for kind in KINDS
+            f"{kind} {best_score(results, environment, kind):.1f}" for kind in kinds
         )
         yield f"\nThe best of each: {', '.join(best)}."
 
@@ -90,7 +92,8 @@ def main(arguments=None):
     if args.part[1] > 1:
         run(args)
         return
-    experiment.execute(NAME, args, run, table, EPISODES)
+    command = experiment.command(NAME, parser, args)
+    experiment.execute(NAME, args, run, table, EPISODES, command=command)
 
 
 if __name__ == "__main__":
