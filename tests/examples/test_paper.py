@@ -1,6 +1,5 @@
 """The experiments run, in small."""
 
-import importlib
 import json
 import math
 import shutil
