@@ -299,7 +299,7 @@ def compare(config, results):
     numbers = ", ".join(f"{title} {value:.0f}" for title, value in last.items())
     return experiment.Comparison(
         "Figure 7, targeted attack's success in the end, %",
-        "variance networks are harder to attack, ensembles of them hardest",
+        "a decent defense",
         numbers,
         cifar.DIFFERENCE.format(**config),
     )

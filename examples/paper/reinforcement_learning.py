@@ -205,7 +205,7 @@ def compare(config, results):
     ]
     return experiment.Comparison(
         "Figure 6, REINFORCE, final score",
-        "a variance layer learns slowly, and ends best",
+        "an efficient exploration tool",
         "; ".join(ours),
         "With an entropy bonus and a baseline per step the deterministic policy learns "
         f"fast; the variance layer ends {differences(results)}, and keeps its noise.",

@@ -52,7 +52,8 @@ def test_gradient_by_the_inputs(rng):
 
 def test_gradient_where_the_model_is_sure(rng):
     """Not 0, though the probability is 1 in single precision."""
-    dense = kv.VarianceDense(2, posterior="additive", seed=0)
+    posterior = kv.posteriors.Additive(-10.0)
+    dense = kv.VarianceDense(2, posterior=posterior, seed=0)
     model = keras.Sequential([keras.Input((1,)), dense])
     dense.kernel.assign([[12.0, -12.0]])
     x = keras.Variable([[1.0]])
