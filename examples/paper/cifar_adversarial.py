@@ -37,6 +37,7 @@ FIGURE = {  # kind of network, and whether several are averaged
 }
 TRAINED = "adversarially trained"
 NETWORKS = {**FIGURE, TRAINED: (cifar.ADVERSARIAL, False)}
+SWEPT = ("deterministic", "dropout", "variance", TRAINED)  # over ε
 STEP = 0.5  # of an iteration in the figure, in levels of 255
 LEVELS = (0.5, 1, 2, 4, 8, 16, 32, 64)  # ε of projected gradient descent, likewise
 LEVEL = 1  # ε at which attacks on the variance network are compared
@@ -220,7 +221,7 @@ def run(args):
     draw_figure(results["figure"], args.results / f"{picture_name(args)}.png")
 
     x, y = setup.first(sizes.images)
-    for title in NETWORKS:
+    for title in SWEPT:
         network, rows = setup.network(title), []
         for level in (0, *LEVELS):
             make = partial(survival, network, x, y, level, sizes)
