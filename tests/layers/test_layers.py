@@ -28,7 +28,10 @@ from tests.statistics import assert_moments, assert_uncorrelated
 @pytest.mark.parametrize("name", CASES)
 def test_run_layer_test(name, posterior, estimator):
     case = CASES[name]
-    prior = None if posterior == "zero_mean" else "log_uniform"
+    # Keras counts PyTorch's parameters, and the size of the training data, of a layer
+    # with a prior, is one, though no weight
+    without = posterior == "zero_mean" or backends.BACKEND == "torch"
+    prior = None if without else "log_uniform"
     arguments = {
         **case.arguments,
         "posterior": posterior,
@@ -46,11 +49,7 @@ def test_run_layer_test(name, posterior, estimator):
         expected_output_shape=stock.compute_output_shape(shape),
         expected_num_trainable_weights=case.weights + (posterior != "zero_mean"),
         expected_num_non_trainable_weights=0 if prior is None else 1,
-        # Where Keras knows it, it also counts PyTorch's parameters, and the size of the
-        # training data is one, though no weight
-        expected_num_seed_generators=None
-        if prior and backends.BACKEND == "torch"
-        else 1,
+        expected_num_seed_generators=1,
         expected_num_losses=0 if prior is None else 1,
         supports_masking=stock.supports_masking,
     )
