@@ -316,8 +316,8 @@ def conclusion(results):
     yield f"deterministic one {left['deterministic']} %; the one trained on adversarial"
     yield f"examples keeps {left[TRAINED]} %. More samples in the gradient, or more"
     yield f"steps, leave {min(averaged):.1f} to {max(averaged):.1f} %: one a step is"
-    yield "enough to attack: noise hides no gradient. That a goal is reached later, as in"
-    yield "the figure, is no defence: within the same ε as many images are misclassified."
+    yield "enough to attack: noise hides no gradient. That a goal is reached later, as"
+    yield "in the figure, is no defence: within ε as many images are misclassified."
 
 
 def compare(config, results):
