@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import pytest
 
@@ -16,3 +18,14 @@ def eagerly():
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def toolbox():
+    """Imports the Adversarial Robustness Toolbox before any test captures output: it
+    configures logging, which closes the stream that absl writes to then."""
+    if keras.backend.backend() == "tensorflow":
+        with warnings.catch_warnings():  # that PyTorch is not there
+            warnings.simplefilter("ignore")
+            import art.attacks.evasion  # noqa: F401
+    yield
