@@ -53,9 +53,11 @@ def prepare(model, variant):
         kv.prune(model, **VARIANTS[variant])
         return model
     # `prune` knows variance layers: the convolutions become such with means, for
-    # now. As stock layers they have no masks, so they are shrunk before training.
+    # now, with hardly any noise. As stock layers they have no masks, so they are shrunk
+    # before training.
     convolutions = [x.name for x in model.layers if type(x) is keras.layers.Conv2D]
-    model = kv.transforms.from_deterministic(model, layers=convolutions)
+    almost_fixed = kv.posteriors.LayerAlpha(-10.0)
+    model = kv.transforms.from_deterministic(model, almost_fixed, convolutions)
     kv.prune(model, **VARIANTS[variant])
     return kv.transforms.shrink(kv.transforms.draw(model, 0, convolutions))
 
