@@ -7,6 +7,7 @@ samples or with moments.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -192,6 +193,7 @@ def partial(model, inputs, is_source, training=None) -> Program:
 
     def call(node, args, kwargs):
         operation = node.operation
+        args, kwargs = _first_by_position(operation, args, kwargs)
         source = is_source(operation, kwargs)
         if not source and not _of_kind(Unknown, (args, kwargs)):
             args, kwargs = tensors((args, kwargs))
@@ -201,6 +203,16 @@ def partial(model, inputs, is_source, training=None) -> Program:
         return outputs
 
     return Program(steps, walk(model, inputs, call, training=training))
+
+
+def _first_by_position(operation, args, kwargs):
+    """Arguments of a layer's call, the first one, as `inputs`, not by its name."""
+    if args or not isinstance(operation, keras.Layer):
+        return args, kwargs
+    name = next(iter(inspect.signature(operation.call).parameters), None)
+    if name not in kwargs:
+        return args, kwargs
+    return (kwargs[name],), {k: v for k, v in kwargs.items() if k != name}
 
 
 def _spec(x):

@@ -123,6 +123,8 @@ WARNED = {
         layers.Concatenate()([h, layers.ReLU()(h)])
     ),
     "a residual block": lambda h: h + layers.Dense(3, "relu")(h),
+    "copies by +": lambda h: ops.mean(ops.expand_dims(h, 1) + ops.ones((5, 3)), axis=1),
+    "sum of a dense layer": lambda h: ops.sum(layers.Dense(6)(h), axis=-1),
 }
 
 

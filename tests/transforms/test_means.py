@@ -6,7 +6,7 @@ import pytest
 from keras import tree
 
 import keras_variance as kv
-from keras_variance.transforms import propagate_mean, zero_mean
+from keras_variance.transforms import ensemble, propagate_mean, zero_mean
 from tests.layers.cases import CASES, ESTIMATORS, activation, build, inputs
 from tests.statistics import assert_moments, assert_same_moments
 from tests.transforms.models import WALKED, new
@@ -101,3 +101,21 @@ def test_bad_models(transform, rng):
     hidden, _ = new("hidden", rng, **arguments)
     with pytest.raises(ValueError, match="'time_distributed' has variance layers"):
         transform(hidden)
+
+
+def test_inputs_by_name(rng):
+    """Of a variance layer, and of attention whose inputs are named in another order."""
+    x = keras.Input((3, 4))
+    h = kv.VarianceDense(4, posterior="additive")(inputs=x)
+    attention = kv.VarianceWrapper(keras.layers.MultiHeadAttention(2, 3))
+    named = keras.Model(x, attention(value=h, query=x))
+    positional = keras.Model(x, attention(x, h))
+    row = rng.normal(size=(2, 3, 4)).astype("float32")
+    for transform in (propagate_mean, lambda m: ensemble(m, 3, seed=1)):
+        result, expected = (transform(each)(row) for each in (named, positional))
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(result),
+            keras.ops.convert_to_numpy(expected),
+            rtol=1e-5,
+            atol=1e-6,
+        )

@@ -318,10 +318,20 @@ def test_constants_before_random_weights(posterior, rng):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"noise": "uniform"}, {"posterior": "layer_alpha"}]
+    "arguments",
+    [
+        {"noise": "uniform"},
+        {"posterior": "layer_alpha"},
+        {
+            "posterior": "additive",
+            "prior": kv.priors.Normal(0.1, mean="initial"),
+            "train_size": 10,
+        },
+    ],
 )
 def test_constants_that_cannot_be_merged(arguments, rng):
-    """A sum of uniform variables is not uniform, and layers have one α."""
+    """A sum of uniform variables is not uniform, layers have one α, and a prior's
+    centers are of weights."""
     first = layers.Dense(6, bias_initializer="ones")
     random = kv.VarianceDense(3, **arguments)
     model = keras.Sequential([keras.Input((5,)), first, random, layers.Dense(2)])

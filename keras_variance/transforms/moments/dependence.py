@@ -5,11 +5,19 @@ import itertools
 import warnings
 
 from keras_variance.layers import VarianceLayer
-from keras_variance.transforms.moments import linear, merging
+from keras_variance.transforms.moments import linear, merging, pooling
 from keras_variance.transforms.moments.rules import UnsupportedError, name_of
 
 # Rules whose mean is right if the inputs are dependent
 SUMS = (merging.add, merging.subtract, merging.average)
+# Rules that repeat the entries of an input where another has more
+BROADCASTING = (
+    *SUMS,
+    merging.multiply,
+    merging.divide,
+    pooling.maximum_of,
+    pooling.minimum_of,
+)
 
 
 class DependenceWarning(UserWarning):
@@ -48,8 +56,14 @@ def follow(operation, rule, inputs, x, is_source):
             return dataclasses.replace(x, parts=x.parts if shared else ())
         _warn(operation, inputs)
         return dataclasses.replace(x, parts=())
-    if rule is linear.repetition:
+    if rule is linear.repetition or (
+        rule in BROADCASTING and any(_is_broadcast(each, x) for each in inputs)
+    ):
         _warn(operation, inputs, "has copies of")
+    # Outputs of a dense layer share its inputs, and are added up
+    added = rule in (pooling.mean, pooling.sum_of)
+    if added and any(each.covariance is not None for each in inputs):
+        _warn(operation, inputs, "adds up")
     parts = [part for each in inputs for part in each.parts]
     if parts and not linear.can_fold(operation, inputs[0]):
         _warn(operation, parts)
@@ -62,6 +76,13 @@ def follow(operation, rule, inputs, x, is_source):
             f"moments of each. Use `keras_variance.mc_predict`. Received: {operation}"
         )
     return x
+
+
+def _is_broadcast(x, result):
+    """Whether a result has entries of an input more than once, in an example."""
+    sizes, wanted = x.mean.shape[1:], result.mean.shape[1:]
+    sizes = (1,) * (len(wanted) - len(sizes)) + tuple(sizes)
+    return any(a == 1 != b for a, b in zip(sizes, wanted, strict=True))
 
 
 def _terms(x):

@@ -160,6 +160,8 @@ class Linear(Weighted):
         if isinstance(layer, VarianceLayer) and not (
             isinstance(layer.noise, noises.Gaussian)
             and isinstance(layer.posterior, posteriors.ZeroMean | posteriors.Additive)
+            # A prior with a number for each weight knows nothing of merged ones
+            and not any(x.shape for x in layer.prior_variables.values())
         ):
             return np.zeros(len(constant), bool)
         return ~np.isnan(constant) & (constant != 0)
