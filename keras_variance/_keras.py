@@ -137,6 +137,8 @@ class BuildsInner:
     cannot do."""
 
     def _maybe_build(self, call_spec):
+        if self.built:
+            return
         layer, spec = self.layer, copy.copy(call_spec)
         spec.arguments_dict = tree.map_structure(  # as its `__call__` would
             lambda x: layer.dtype_policy.convert_input(

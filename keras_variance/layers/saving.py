@@ -18,7 +18,7 @@ def save(layer, store):
 def load(layer, store):
     """Assign the arrays of a store to the layer's variables of the same names.
 
-    Those of a prior may be missing on either side; nothing happens to them then.
+    Those of a prior may be missing on either side; the layer's keep their values then.
 
     Returns:
         The names of those that are missing in the store.
@@ -63,6 +63,7 @@ def _variables(layer):
 def _from_positions(arrays, names):
     """Names for arrays that have positions: in files of stock layers, and in those
     that variance layers wrote at first. A file with a prior has a scalar more."""
+    names = [name for name in names if not name.startswith("prior_")]  # none has these
     arrays = [arrays[key] for key in sorted(arrays, key=int)]
     scalars = [k for k, array in enumerate(arrays) if array.ndim == 0]
     more = len(arrays) - len(names)

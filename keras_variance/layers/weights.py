@@ -62,8 +62,8 @@ class RandomWeight:
         for name, arguments in self._prior_arguments().items():
             variable = self.prior_variables[name]
             if names is None or variable.name in names:
-                start = arguments["initializer"](variable.shape, variable.dtype)
-                variable.assign(start)
+                initializer = keras.initializers.get(arguments["initializer"])
+                variable.assign(initializer(variable.shape, variable.dtype))
 
     def _initial_phi(self, shape, dtype):
         start = self.layer.posterior.initial_phi(self.variable)

@@ -117,32 +117,49 @@ class VarianceWrapper(RandomWeights, _keras.BuildsInner, keras.layers.Wrapper):
         _check_own_weights(self.layer)
         self.set_random_weights(
             RandomWeight(self, variable, name=name, index=index)
-            for index, (name, variable) in enumerate(self._chosen())
+            for index, name, variable in self._chosen()
         )
 
     def _chosen(self):
-        """(path, variable) of the weights that are to be random."""
+        """(number, path, variable) of the weights that are to be random. The numbers
+        are those of all weights, so that others chosen have other variables in a file.
+        """
         found = {}
         for path, layer in layer_paths(self.layer).items():
             for variable in _keras.made_trainable(layer):
                 name = f"{path}/{variable.name}".lstrip("/")
                 found.setdefault(id(variable), (name, variable))  # it may be shared
-        weights = list(found.values())
+        weights = [(index, *each) for index, each in enumerate(found.values())]
         if self.patterns is None:
-            chosen = [each for each in weights if _is_kernel(each[1])]
+            chosen = [each for each in weights if _is_kernel(each[2])]
             expected = "a layer that has trainable weights of two axes or more"
             checks.require(chosen, "layer", expected, self.layer)
             return chosen
-        names = [name for name, _ in weights]
+        names = [name for _, name, _ in weights]
         expected = f"found in some of {names}, the weights of '{self.layer.name}'"
         for pattern in self.patterns:
             found = any(re.search(pattern, name) for name in names)
             checks.require(found, "weights", expected, pattern)
         return [
-            (name, variable)
-            for name, variable in weights
+            (index, name, variable)
+            for index, name, variable in weights
             if any(re.search(pattern, name) for pattern in self.patterns)
         ]
+
+    def load_own_variables(self, store):
+        centers = {
+            weight.prior_variables["center"].name
+            for weight in self.random_weights
+            if "center" in weight.prior_variables
+        }
+        if not centers <= {*store.keys()}:
+            # Keras loads the layer inside after this: no center can start from it
+            raise ValueError(
+                f"Layer '{self.name}' can't start the center of its prior from a file "
+                "without one: load the file into a wrapper with another prior, and "
+                f"wrap its `layer` anew. Received: prior={self.prior!r}"
+            )
+        super().load_own_variables(store)
 
     def mean_outputs(self, *args, **kwargs):
         means = [

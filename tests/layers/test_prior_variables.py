@@ -156,3 +156,74 @@ def test_shrink(rng):
     center = np.asarray(first.prior_variables["center"])
     np.testing.assert_array_equal(small.prior_variables["center"], center[:, :2])
     np.testing.assert_allclose(small.kl_divergence(), first.kl_divergence(), rtol=1e-5)
+
+
+class Centered(kv.priors.Prior):
+    """With a variable whose initializer has a name."""
+
+    def variables(self, kernel):
+        return {"center": {"initializer": "zeros", "trainable": False}}
+
+    def log_prob(self, weights, center):
+        return -keras.ops.square(weights - center)
+
+
+def test_an_initializer_by_name():
+    _, layer = new(Centered())
+    layer.prior_variables["center"].assign(1.0)
+    layer.start_from_weights()
+    assert float(layer.prior_variables["center"]) == 0
+
+
+def wrapped(prior, weights=None, **arguments):
+    lstm = kv.VarianceWrapper(
+        keras.layers.LSTM(4), weights, prior=prior, train_size=1, **arguments
+    )
+    return keras.Sequential([keras.Input((3, 4)), lstm]), lstm
+
+
+def test_wrapper(tmp_path):
+    """Each weight has a center, which a file must have: the wrapper's variables are
+    loaded before those of the layer inside."""
+    model, lstm = wrapped(CENTERED)
+    for weight in lstm.random_weights:
+        np.testing.assert_array_equal(weight.prior_variables["center"], weight.variable)
+    model.save_weights(tmp_path / "centered.weights.h5")
+    other, loaded = wrapped(CENTERED)
+    other.load_weights(tmp_path / "centered.weights.h5")
+    np.testing.assert_allclose(loaded.kl_divergence(), lstm.kl_divergence())
+    wrapped("normal")[0].save_weights(tmp_path / "plain.weights.h5")
+    with pytest.raises(ValueError, match=r"start the center.*Received: prior="):
+        other.load_weights(tmp_path / "plain.weights.h5")
+
+
+def test_files_by_position():
+    """None has a prior's variables: a number in them is `kl_weight`."""
+    for prior in (LEARNED, CENTERED):
+        _, layer = new(prior)
+        kernel, log_alpha = np.asarray(layer.kernel), np.asarray(layer.phi)
+        arrays = kernel, np.zeros(3), log_alpha, np.asarray(0.25)
+        layer.load_own_variables({str(k): array for k, array in enumerate(arrays)})
+        assert float(layer.kl_weight) == 0.25
+        if prior is LEARNED:
+            assert float(layer.prior_variables["log_scale"]) == np.float32(np.log(0.5))
+
+
+def test_wrapper_of_double_precision():
+    dense = keras.layers.Dense(4, dtype="float64")
+    inner = keras.Sequential([keras.Input((3,)), dense])
+    wrapper = kv.VarianceWrapper(inner, prior=CENTERED, train_size=1)
+    wrapper(X[:, :3])
+    (weight,) = wrapper.random_weights
+    np.testing.assert_array_equal(weight.prior_variables["center"], dense.kernel)
+
+
+def test_files_tell_the_weights_of_a_wrapper_apart(tmp_path):
+    """Also where they have equal shapes."""
+    wrapped(None, "lstm_cell/kernel")[0].save_weights(tmp_path / "one.weights.h5")
+    other, lstm = wrapped(None, "recurrent")
+    (weight,) = lstm.random_weights
+    before = np.asarray(weight.phi)
+    with pytest.raises(ValueError, match="must have the variables"):
+        other.load_weights(tmp_path / "one.weights.h5")
+    np.testing.assert_array_equal(weight.phi, before)

@@ -50,7 +50,8 @@ class Prior(families.Member):
             )
 
     def variables(self, kernel) -> dict[str, dict]:
-        """What each layer with the prior has to keep: arguments of `add_weight`.
+        """What each random weight with the prior has to keep: arguments of
+        `add_weight`, of which `initializer` is needed.
 
         The layer's variables are called `prior_<name>`, and are passed to `kl` and
         `log_prob` as tensors, by name.

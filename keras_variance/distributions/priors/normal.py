@@ -17,18 +17,19 @@ class Normal(Prior):
     KL = ½ (σ²/s² − 1 + (μ − m)²/s²) − log σ/s.
 
     With `learnable`, each layer has a variable log s, `prior_log_scale`, that the KL
-    divergence trains (empirical Bayes). The KL of a layer is smallest at
-    s² = mean of (μ − m)² + σ² over its weights.
+    divergence trains (empirical Bayes); a `VarianceWrapper` has one for each random
+    weight. The KL is smallest at s² = mean of (μ − m)² + σ² over its entries.
 
     With `mean="initial"`, each weight has an m of its own: the value that it starts
     from (MOPED), which is the initializer's in a new layer, the source's in one that
     `transforms.from_deterministic` makes, and the file's where a file without such a
-    prior is loaded. Each layer keeps it in a variable, `prior_center`.
+    prior is loaded, which a `VarianceWrapper` refuses. Each layer keeps it in a
+    variable, `prior_center`.
 
     Args:
         scale: Float ≥ 1e-6, s, or where it starts from.
         mean: Float, m, or `"initial"`, for posteriors that have means.
-        learnable: Whether s is learned, one for each layer.
+        learnable: Whether s is learned.
 
     References: Weight Uncertainty in Neural Networks
     (https://arxiv.org/abs/1505.05424); Specifying Weight Priors in Bayesian Deep
@@ -62,6 +63,7 @@ class Normal(Prior):
         if self.mean == "initial":
             variables["center"] = {
                 "shape": kernel.shape,
+                "dtype": kernel.dtype,
                 # On JAX two variables may share a buffer, which training deletes
                 "initializer": lambda shape, dtype: ops.copy(kernel.value),
                 "trainable": False,
