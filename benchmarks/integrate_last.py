@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-from benchmarks.timing import compiled, measure
+from benchmarks.timing import compiled, report
 from examples.data import DATASETS, load_data
 from examples.networks import lenet
 
@@ -98,10 +98,7 @@ def main(arguments=None):
         name: compiled(kv.transforms.ensemble(model, 10, integrate_last=last))
         for name, last in (("plain", False), ("integrated", True))
     }
-    times = measure(functions, args.repeats, x)
-    for name, seconds in times.items():
-        ratio = seconds / times["plain"]
-        print(f"  10 samples, {name:<10} {1e3 * seconds:8.0f} ms {ratio:6.2f} ×")
+    report("10 samples", functions, args.repeats, x)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 import keras_variance as kv
-from benchmarks.timing import BACKEND, environment, measure
+from benchmarks.timing import BACKEND, environment, report
 
 BATCH = 200
 
@@ -64,14 +64,6 @@ def lenet_step(dense, x, y):
     )
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return lambda: model.train_on_batch(x, y)
-
-
-def report(title, steps, repeats):
-    print(f"\n{title}")
-    times = measure(steps, repeats)
-    stock, *_ = times.values()
-    for name, seconds in times.items():
-        print(f"  {name:<42}{1e3 * seconds:8.2f} ms {seconds / stock:6.2f} ×")
 
 
 def variants(layer):

@@ -14,12 +14,12 @@ import keras
 
 import keras_variance as kv
 from benchmarks.ensemble import MODELS, STOCK, lenet
-from benchmarks.timing import compiled, environment, measure
+from benchmarks.timing import compiled, environment, report
 
 ROWS = 1000
 
 
-def report(title, layers, repeats):
+def report_time(title, layers, repeats):
     model = lenet(layers)
     functions = {"deterministic pass": compiled(lenet(STOCK))}
     for head in kv.moments.heads.MEMBERS:
@@ -31,11 +31,8 @@ def report(title, layers, repeats):
     for samples in (20, 200):
         ensemble = kv.transforms.ensemble(model, samples)
         functions[f"{samples} samples"] = compiled(ensemble)
-    times = measure(functions, repeats, keras.random.uniform((ROWS, 28, 28, 1)))
-    print(f"\nLeNet-5, {title}, {ROWS:,} images")
-    for name, seconds in times.items():
-        ratio = seconds / times["deterministic pass"]
-        print(f"  {name:<28}{1e3 * seconds:8.1f} ms {ratio:8.2f} ×")
+    x = keras.random.uniform((ROWS, 28, 28, 1))
+    report(f"LeNet-5, {title}, {ROWS:,} images", functions, repeats, x)
 
 
 def main(arguments=None):
@@ -45,7 +42,7 @@ def main(arguments=None):
     keras.utils.set_random_seed(0)
     print(environment())
     for title, layers in MODELS.items():
-        report(title, layers, args.repeats)
+        report_time(title, layers, args.repeats)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 
 import keras_variance as kv
 from benchmarks.ensemble import MODELS, lenet
-from benchmarks.timing import measure
+from benchmarks.timing import report
 
 FEATURES, CLASSES, ROWS = 2048, 1000, 32
 
@@ -46,11 +46,7 @@ def report_overhead(rows, repeats):
             model, x, likelihood=likelihood, **options
         ),
     }
-    times = measure(functions, repeats, x)
-    print(f"\nLeNet-5, 20 samples, {rows:,} images")
-    first = next(iter(times.values()))
-    for name, seconds in times.items():
-        print(f"  {name:<34}{1e3 * seconds:8.1f} ms {seconds / first:6.2f} ×")
+    report(f"LeNet-5, 20 samples, {rows:,} images", functions, repeats, x)
 
 
 def report_growth(calls):
@@ -83,11 +79,8 @@ def report_many_classes(repeats):
         "mc_predict, 20 samples": lambda x: kv.mc_predict(model, x, verbose=0),
         "moment_predict": lambda x: kv.moment_predict(model, x, verbose=0),
     }
-    times = measure(functions, repeats, x)
-    print(f"\n{FEATURES:,} features, {CLASSES:,} classes, {ROWS} examples")
-    first = next(iter(times.values()))
-    for name, seconds in times.items():
-        print(f"  {name:<34}{1e3 * seconds:8.1f} ms {seconds / first:6.2f} ×")
+    title = f"{FEATURES:,} features, {CLASSES:,} classes, {ROWS} examples"
+    report(title, functions, repeats, x)
     command = [sys.executable, "-m", "benchmarks.predict", "--peak"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     print(f"  peak memory that moment_predict adds: {result.stdout.split()[-1]} MB")

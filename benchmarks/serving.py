@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import keras_variance as kv
 from benchmarks.ensemble import MODELS, STOCK, lenet
-from benchmarks.timing import environment, measure
+from benchmarks.timing import environment, report
 
 ROWS = (1, 32, 1000)
 SAMPLES = 20
@@ -65,11 +65,8 @@ def main(arguments=None):
         functions = endpoints(Path(folder))
         for rows in ROWS:
             x = tf.random.uniform((rows, 28, 28, 1))
-            times = measure(functions, args.repeats, x)
-            print(f"\nLeNet-5, one variance dense layer, {rows:,} images")
-            for name, seconds in times.items():
-                ratio = seconds / times["deterministic pass"]
-                print(f"  {name:<28}{1e3 * seconds:8.1f} ms {ratio:8.2f} ×")
+            title = f"LeNet-5, one variance dense layer, {rows:,} images"
+            report(title, functions, args.repeats, x)
 
 
 if __name__ == "__main__":

@@ -88,3 +88,12 @@ def measure(functions, repeats, *args):
             if repeat >= 3:
                 times[name].append(time.perf_counter() - start)
     return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def report(title, functions, repeats, *args):
+    """Print what `measure` returns, and the ratios to the first."""
+    times = measure(functions, repeats, *args)
+    first, *_ = times.values()
+    print(f"\n{title}")
+    for name, seconds in times.items():
+        print(f"  {name:<42}{1e3 * seconds:8.2f} ms {seconds / first:6.2f} ×")

@@ -1,5 +1,8 @@
 """Data sets of images, and the batches that a model is trained on."""
 
+import gzip
+import math
+import struct
 import zipfile
 from pathlib import Path
 
@@ -7,6 +10,12 @@ import keras
 import numpy as np
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
+# Of images that networks are only tested on: where they are, as their makers pack them
+NOTMNIST, TINY_IMAGENET = "notmnist", "tiny_imagenet"
+TEST_ONLY = {
+    NOTMNIST: "https://github.com/davidflanagan/notMNIST-to-MNIST",
+    TINY_IMAGENET: "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+}
 
 
 def load_data(dataset, data_dir=None):
@@ -78,6 +87,61 @@ def _download(dataset):
 _PARTS = ("train", "test")
 
 
+def load_test_images(dataset, data_dir=None):
+    """Load the test images of a data set alone, scaled to [0, 1].
+
+    Args:
+        dataset: One of `DATASETS`, or of `TEST_ONLY`: `"notmnist"`, letters in
+            `notmnist/t10k-images-idx3-ubyte.gz`, or `"tiny_imagenet"`, the validation
+            images `tiny-imagenet-200/val/images/*.JPEG`, scaled to 32×32 pixels.
+        data_dir: Folder of these files; as for `load_data` of `DATASETS`.
+
+    Returns:
+        Images of shape (examples, height, width, channels) in float32.
+
+    Raises:
+        ValueError: As `load_data`.
+        OSError: If files are not there or cannot be read.
+    """
+    if dataset not in TEST_ONLY:
+        _, (x, _) = load_data(dataset, data_dir)
+        return x
+    read = {NOTMNIST: _read_idx, TINY_IMAGENET: _read_jpegs}[dataset]
+    try:
+        return _images(read(Path(data_dir or ".")), np.float32(255))
+    except (OSError, EOFError) as error:
+        raise OSError(
+            f"{dataset} is read from a folder (data_dir); {TEST_ONLY[dataset]} has it. "
+            f"{error}"
+        ) from error
+
+
+def _read_idx(folder):
+    path = folder / "notmnist" / "t10k-images-idx3-ubyte.gz"
+    with gzip.open(path) as file:
+        content = file.read()
+    header, pixels = content[:16].ljust(16, b"\0"), content[16:]
+    magic, *shape = struct.unpack(">4I", header)
+    if magic != 0x803 or math.prod(shape) != len(content) - 16:
+        raise ValueError(f"'{path}' must be an IDX file of images")
+    return np.frombuffer(pixels, "uint8").reshape(shape)
+
+
+def _read_jpegs(folder):
+    from PIL import Image
+
+    folder = folder / "tiny-imagenet-200" / "val" / "images"
+    paths = sorted(folder.glob("*.JPEG"))
+    if not paths:
+        raise FileNotFoundError(f"No JPEG files in '{folder}'")
+    images = []
+    for path in paths:
+        with Image.open(path) as image:
+            half = image.convert("RGB").resize((32, 32), Image.Resampling.BOX)
+        images.append(np.asarray(half))
+    return np.stack(images)
+
+
 def _images(x, largest):
     return x.reshape(*x.shape[:3], -1).astype("float32") / largest
 
@@ -90,10 +154,15 @@ def normalize(data, test_data):
         test_data: Likewise; its images are normalized with the training images'
             statistics.
     """
-    x, x_test = data[0], test_data[0]
-    mean = x.mean((0, 1, 2), "float64").astype("float32")
-    stddev = x.std((0, 1, 2), dtype="float64").astype("float32")
-    return ((x - mean) / stddev, data[1]), ((x_test - mean) / stddev, test_data[1])
+    normalized = normalizer(data[0])
+    return tuple((normalized(x), y) for x, y in (data, test_data))
+
+
+def normalizer(images):
+    """A function that normalizes images as those of `normalize`'s training data."""
+    mean = images.mean((0, 1, 2), "float64").astype("float32")
+    stddev = images.std((0, 1, 2), dtype="float64").astype("float32")
+    return lambda x: (x - mean) / stddev
 
 
 def flip_and_shift(images, rng, pixels=4):

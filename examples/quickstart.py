@@ -102,12 +102,16 @@ def prune(model, sparsity, data, test_data, epochs, batch_size):
     return smaller, accuracies
 
 
-def moments_accuracy(model, test_data):
-    """Accuracy of one pass that carries moments and needs no sample."""
-    x, y = test_data
-    options = {"likelihood": "categorical", "batch_size": BATCH_SIZE, "verbose": 0}
-    prediction = kv.moment_predict(model, x, **options)
-    return kv.likelihoods.Categorical().accuracy(y, prediction.mean)
+def evaluate(model, test_data, seed):
+    """Quality of each way to predict, of which moments need no sample."""
+    return kv.evaluate(
+        model,
+        *test_data,
+        likelihood="categorical",
+        samples=SAMPLES,
+        batch_size=BATCH_SIZE,
+        seed=seed,
+    )
 
 
 def activation_stddev(model, x):
@@ -177,21 +181,24 @@ def main(arguments=None):
     model.save(args.output / "model.keras")
     reloaded = keras.models.load_model(args.output / "model.keras")
     plot_activations(reloaded, test_data, args.output / "activations.png")
-    rows["moments, one pass"] = moments_accuracy(reloaded, test_data)
+    evaluation = evaluate(reloaded, test_data, args.seed)
+    evaluation.to_html(args.output / "evaluation.html")
+    rows["moments, one pass"] = evaluation.measures["moments"]["accuracy"]
 
     print()
     kv.summary(reloaded)
-    print(f"\nThe model and a picture of its activations are in {args.output}/")
+    print(f"\nmodel.keras, activations.png and evaluation.html are in {args.output}/")
     print(f"\nAccuracy on {len(test_data[0])} held-out images of {args.dataset}")
     for name, value in rows.items():
         print(f"  {name:<22}{100 * value:6.2f} %")
     return rows
 
 
-def build_parser():
+def new_parser(name, description):
+    """Of an example that is trained on small images: its data and its seed."""
     parser = argparse.ArgumentParser(
-        usage="python -m examples.quickstart [options]",
-        description=__doc__,
+        usage=f"python -m examples.{name} [options]",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -202,9 +209,16 @@ def build_parser():
         help="of ten classes; digits come with scikit-learn, others are downloaded",
     )
     add("--data-dir", metavar="DIR", help="folder of DATASET.npz: no download")
-    epochs, seeds = number(int, 1), number(int, 0, 2**32)
-    add("--epochs", type=epochs, metavar="N", help="default: 30 on digits, else 10")
+    seeds = number(int, 0, 2**32)
     add("--seed", type=seeds, default=0, metavar="N", help="of all noise; default: 0")
+    return parser
+
+
+def build_parser():
+    parser = new_parser("quickstart", __doc__)
+    add = parser.add_argument
+    epochs = number(int, 1)
+    add("--epochs", type=epochs, metavar="N", help="default: 30 on digits, else 10")
     add(
         "--posterior",
         choices=kv.posteriors.MEMBERS,
@@ -234,7 +248,7 @@ def build_parser():
         type=Path,
         default=Path("quickstart_output"),
         metavar="DIR",
-        help="folder of the model and the picture; default: quickstart_output",
+        help="folder of what it writes; default: quickstart_output",
     )
     return parser
 

@@ -1,9 +1,12 @@
 """Stochastic layers for Keras 3 whose information lives in the variance."""
 
 from keras_variance import (
+    calibration,
     callbacks,
     estimators,
+    layers,
     likelihoods,
+    losses,
     metrics,
     plots,
     random,
@@ -11,18 +14,21 @@ from keras_variance import (
     transforms,
 )
 from keras_variance.distributions import noises, posteriors, priors
+from keras_variance.evaluation import Evaluation, evaluate
 from keras_variance.inference import (
     ELBO,
     LayerStatistics,
     Prediction,
     elbo,
     layer_statistics,
+    log_likelihood,
     mc_predict,
     moment_predict,
     sparsity_curve,
     summary,
 )
 from keras_variance.layers import (
+    LearnedScale,
     VarianceConv1D,
     VarianceConv1DTranspose,
     VarianceConv2D,
@@ -35,6 +41,8 @@ from keras_variance.layers import (
     VarianceEinsumDense,
     VarianceEmbedding,
     VarianceLayer,
+    VarianceSeparableConv1D,
+    VarianceSeparableConv2D,
     VarianceWrapper,
     set_train_size,
 )
@@ -50,7 +58,9 @@ from keras_variance.version import __version__
 
 __all__ = [
     "ELBO",
+    "Evaluation",
     "LayerStatistics",
+    "LearnedScale",
     "Prediction",
     "SparsityReport",
     "VarianceConv1D",
@@ -65,14 +75,21 @@ __all__ = [
     "VarianceEinsumDense",
     "VarianceEmbedding",
     "VarianceLayer",
+    "VarianceSeparableConv1D",
+    "VarianceSeparableConv2D",
     "VarianceWrapper",
     "__version__",
+    "calibration",
     "callbacks",
     "elbo",
     "estimators",
+    "evaluate",
     "export",
     "layer_statistics",
+    "layers",
     "likelihoods",
+    "log_likelihood",
+    "losses",
     "mc_predict",
     "metrics",
     "moment_predict",

@@ -29,7 +29,7 @@ class RandomLinear(NamedTuple):
     """
 
     linear: Callable  # (inputs, kernel), linear in both
-    square_linear: Callable  # (inputs, variance of the weights): of linear(x, w)
+    square_linear: Callable  # (inputs, scale of the weights): the variance
     mean: Any  # of the weights, a tensor; None stands for 0
     scale: Any  # their standard deviations, up to sign, a tensor
     noise: noises.Noise
@@ -58,7 +58,7 @@ class RandomLinear(NamedTuple):
 
     def stddev(self, inputs):
         """Standard deviations of the outputs, in single precision at least."""
-        variance = self.square_linear(inputs, ops.square(self.scale))
+        variance = self.square_linear(inputs, self.scale)
         # Some convolutions subtract; + TINY: a finite gradient at 0
         return ops.sqrt(ops.maximum(variance, 0) + TINY)
 
@@ -231,6 +231,6 @@ MEMBERS = {
 }
 
 
-def get(identifier):
+def get(identifier: str | dict | Estimator) -> Estimator:
     """An `Estimator` from a name, a config or an `Estimator`."""
     return families.get(identifier, Estimator, MEMBERS)

@@ -1,5 +1,7 @@
 """Members of the families, and how they are found."""
 
+from collections.abc import Mapping
+
 import keras
 
 from keras_variance import checks
@@ -26,7 +28,7 @@ class Member:
         return f"{type(self).__name__}({', '.join(arguments)})"
 
 
-def get(identifier, base: type[Member], members: dict[str, type[Member]]):
+def get(identifier, base: type[Member], members: Mapping[str, type[Member]]):
     """The member of a family that `identifier` stands for.
 
     Args:

@@ -8,7 +8,9 @@ import numpy as np
 
 from keras_variance import checks
 from keras_variance.distributions import posteriors
-from keras_variance.layers import RandomWeight, find_variance_layers
+from keras_variance.layers.paths import find_variance_layers
+from keras_variance.layers.weight import RandomWeight
+from keras_variance.types import AnyLayers
 
 GRANULARITIES = ("weight", "unit")
 LOG_ALPHA_THRESHOLD = 3.0
@@ -77,12 +79,12 @@ CRITERIA = {
 
 
 def prune(
-    model,
+    model: keras.Model,
     sparsity: float | None = None,
     threshold: float | None = None,
     by: str = "scale",
     granularity: str = "weight",
-    layers=None,
+    layers: AnyLayers = None,
 ) -> SparsityReport:
     """Set the least important weights of variance layers to 0, in place.
 
@@ -153,7 +155,7 @@ def prune(
     return sparsity_report(model)
 
 
-def sparsity(model) -> float:
+def sparsity(model: keras.Model) -> float:
     """The share of weights of a model's variance layers that are 0.
 
     Args, Raises: as `sparsity_report`.
@@ -161,7 +163,7 @@ def sparsity(model) -> float:
     return sparsity_report(model).total.sparsity
 
 
-def sparsity_report(model) -> SparsityReport:
+def sparsity_report(model: keras.Model) -> SparsityReport:
     """The sparsity of each variance layer of a model.
 
     Args:

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -54,7 +55,7 @@ class SeedGenerator(keras.random.SeedGenerator):
     (True, False)
     """
 
-    def __init__(self, seed=None, name=None, **kwargs):
+    def __init__(self, seed: int | None = None, name: str | None = None, **kwargs):
         super().__init__(checks.seed(seed), name, **kwargs)
         start = self.state
         self.state = keras.Variable(
@@ -129,7 +130,7 @@ def derive(seed: int | None, *path: int) -> int | None:
 
 
 @contextlib.contextmanager
-def held(model):
+def held(model: keras.Model) -> Iterator[None]:
     """All variance layers of a model repeat their noise in here.
 
     One sample of the weights for several calls, in eager and in compiled code: for
@@ -166,7 +167,7 @@ def held(model):
 
 
 @contextlib.contextmanager
-def seeded(model, seed: int):
+def seeded(model: keras.Model, seed: int) -> Iterator[None]:
     """All random layers of a model draw the noise of a seed in here.
 
     Each has a stream of its own. Afterwards they go on where they were.

@@ -28,19 +28,23 @@ xla_only = pytest.mark.skipif(BACKEND == "torch", reason="PyTorch has no XLA")
 tensorflow_only = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="what TensorFlow alone has"
 )
+once = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason="has no code for a backend, and takes minutes"
+)
 
 
-def covering(cells):
-    """So many cells of a grid that each two values that occur in one of them do.
+def covering(cells, together):
+    """So many cells of a grid that what occurs together in one of all does in them.
 
     Args:
         cells: Tuples of one length, a value for each axis.
+        together: Number of values: 1 for each value, 2 for each two values, …
     """
-    pairs = {c: {*itertools.combinations(enumerate(c), 2)} for c in cells}
-    left, kept = set().union(*pairs.values()), set()
+    parts = {c: {*itertools.combinations(enumerate(c), together)} for c in cells}
+    left, kept = set().union(*parts.values()), set()
     while left:
-        best = max(pairs, key=lambda cell: len(pairs[cell] & left))
-        left -= pairs[best]
+        best = max(parts, key=lambda cell: len(parts[cell] & left))
+        left -= parts[best]
         kept.add(best)
     return kept
 

@@ -5,6 +5,10 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests run what XLA compiles once or twice: to optimize it takes far longer
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Tests compile the same steps over and over: JAX keeps them in files
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath("build/jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import keras
 import numpy as np
@@ -47,27 +51,36 @@ def pytest_addoption(parser):
         action="store_true",
         help="a fresh seed for every test, to measure how often chance fails one",
     )
+    parser.addoption(
+        "--whole-grids",
+        action="store_true",
+        help="all tests of every grid, on any backend",
+    )
 
 
 def pytest_collection_modifyitems(config, items):
-    """Grids are whole under TensorFlow, where docstrings may use it, too.
+    """So many tests of a grid that each two arguments meet in all their values, on
+    other backends than TensorFlow that each value of an argument is there; of those
+    marked `whole_grid` all, and each two values.
 
-    Elsewhere each two arguments of a test still meet in all their values.
+    On other backends docstrings with TensorFlow are left out.
     """
-    if BACKEND == "tensorflow":
-        return
-    tests = collections.defaultdict(dict)
+    first = BACKEND == "tensorflow"
+    grids = collections.defaultdict(dict)
     for item in items:
         if hasattr(item, "callspec"):
+            whole = item.get_closest_marker("whole_grid") is not None
             cell = tuple(map(id, item.callspec.params.values()))
-            tests[item.parent, item.function][cell] = item
-    grids = [cells for cells in tests.values() if len(next(iter(cells))) > 2]
-    left_out = [
-        cells[cell] for cells in grids for cell in {*cells} - backends.covering(cells)
-    ]
+            grids[item.parent, item.function, first + whole + 1][cell] = item
+    left_out = set()
+    if not config.getoption("--whole-grids"):
+        for (*_, together), cells in grids.items():
+            if together < min(3, len(next(iter(cells)))):
+                kept = backends.covering(cells, together)
+                left_out |= {item for cell, item in cells.items() if cell not in kept}
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
-    for item in items:
+    for item in items if not first else ():
         test = getattr(item, "dtest", None)
         if test and any("tensorflow" in each.source for each in test.examples):
             item.add_marker(pytest.mark.skip(reason="an example with TensorFlow"))

@@ -12,18 +12,24 @@ import pytest
 
 from benchmarks import (
     ensemble,
+    evaluate,
     integrate_last,
     layer_step,
+    layers,
     moments,
+    page,
     predict,
     pruning,
 )
+from benchmarks.peers import run as peers
 from examples.paper import mnist_pruning
 from examples.paper.training import Backup
-from tests.backends import BACKEND, tensorflow_only
+from tests.backends import BACKEND, once
 
 if BACKEND == "tensorflow":
     from benchmarks import serving, soak
+
+pytestmark = once
 
 
 @pytest.fixture
@@ -40,11 +46,32 @@ def in_process(monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
 
 
-@tensorflow_only
 def test_layer_step_runs(monkeypatch, capsys):
     monkeypatch.setattr(layer_step, "BATCH", 2)
     layer_step.main(["--repeats", "1"])
     assert "zero_mean, flipout" in capsys.readouterr().out
+
+
+def test_layers_runs(monkeypatch, capsys):
+    """Of two layers and a network."""
+    monkeypatch.setattr(layers, "BATCH", 2)
+    monkeypatch.setattr(layers, "ROWS", 2)
+    for name, kept in (("LAYERS", ("Embedding", "LSTM")), ("NETWORKS", ("ResNet-20",))):
+        few = {key: getattr(layers, name)[key] for key in kept}
+        monkeypatch.setattr(layers, name, few)
+    layers.main(["--repeats", "1"])
+    output = capsys.readouterr().out
+    assert "LSTM(256,), inputs (2, 32, 128)" in output
+    assert "additive, all" in output
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),  # as the papers count them, but for BatchNorm and positions
+    [("ResNet-20", 0.27e6), ("tiny vision transformer", 5.4e6)],
+)
+def test_networks_are_as_large_as_their_papers_say(name, parameters):
+    model = layers.NETWORKS[name][0]()
+    assert model.count_params() == pytest.approx(parameters, rel=0.03)
 
 
 def test_ensemble_runs(monkeypatch, capsys, in_process):
@@ -73,11 +100,62 @@ def test_pruning_runs(monkeypatch, capsys):
     assert "80 % of units and filters" in capsys.readouterr().out
 
 
-@tensorflow_only
+def test_evaluate_runs(monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "ROWS", 10)
+    evaluate.main(["--repeats", "1"])
+    assert "evaluate, without moments" in capsys.readouterr().out
+
+
 def test_serving_runs(monkeypatch, capsys):
     monkeypatch.setattr(serving, "ROWS", (2,))
     serving.main(["--repeats", "1"])
     assert "serving_default, frozen" in capsys.readouterr().out
+
+
+def test_page(monkeypatch, tmp_path, capsys):
+    printed = iter(("2.00 ×", "1.00 ×", "3.00 ×"))
+    monkeypatch.setattr(page, "output", lambda name: f"{name}: {next(printed)}")
+    page.main(["--only", "moments", "predict"], tmp_path)
+    page.main(["--only", "predict"], tmp_path)
+    assert "predict: 3.00 ×" in capsys.readouterr().out
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "$ python -m benchmarks.moments\nmoments: 2.00 ×" in text
+    assert "predict: 3.00 ×" in text and "predict: 1.00 ×" not in text
+    assert text.index("## What `mc_predict`") < text.index("## Time of `propagate_mo")
+
+
+def test_page_of_peers(monkeypatch, tmp_path):
+    """A row per library, wrong numbers in bold, and who is best at what."""
+
+    def answer(step, z=2.0, kl=1.0):
+        return {
+            "versions": "1.0",
+            "step": {"ratio": step},
+            "samples": {"ratio": 20.0 / step, "memory_mb": 50.0 * step},
+            "moments": {"z": z, "right": z < 5, "noise": "shared"},
+            "kl": {"ratio": kl, "weights": 1200},
+            "half": {"error": "TypeError: of precision"},
+            "saving": {"missing": "no files"},
+        }
+
+    results = {
+        "keras_variance, additive": answer(1.25),
+        "blitz": answer(1.2, z=9.0),
+        "bayesian-torch": answer(1.5, kl=1 / 1200),
+        "torch-uncertainty": {"not_installed": "ImportError: no such file"},
+    }
+    monkeypatch.setattr(peers, "ask", lambda *_: results[next(names)])
+    monkeypatch.setattr(peers, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    names = iter(results)
+    peers.main(["--peers", *results])
+    text = (tmp_path / "docs" / "peers.md").read_text()
+    assert "| bayesian-torch | 1.0 | 1.50 × | 13.3 × | 75 | yes, shared noise |" in text
+    assert "| **the mean** over weights | TypeError |  |" in text
+    assert "| 1.20 × | 16.7 × | 60 | **no**, shared noise | yes |" in text
+    assert "not run: ImportError: no such file" in text
+    assert "train step is that of blitz (1.20 ×), the cheapest 20 samples" in text
+    assert (tmp_path / "docs" / "peers.png").stat().st_size > 10_000
 
 
 def test_predict_runs(monkeypatch, capsys, in_process):
@@ -93,7 +171,6 @@ def test_integrate_last_runs(capsys):
     assert "worth, plain samples" in capsys.readouterr().out
 
 
-@tensorflow_only
 def test_soak_runs(capsys):
     """One child of each kind is killed; no time for the growth of memory."""
     result = soak.main(["--minutes", "0"])
@@ -104,7 +181,6 @@ def test_soak_runs(capsys):
     assert "losses      0" in output
 
 
-@tensorflow_only
 def test_soak_finds_what_is_lost(tmp_path):
     """A backup and an export that are gone, or broken, after they were reported."""
     rounds = soak.Rounds(tmp_path, np.random.default_rng(0))
@@ -137,7 +213,6 @@ def test_soak_finds_what_is_lost(tmp_path):
         killed(soak.Exporter, 1).verify(rounds, 0)
 
 
-@tensorflow_only
 def test_growth_of_memory():
     level = [700.0] * 5 + [800.0] * 20
     assert soak.growth(level) == 0

@@ -145,6 +145,24 @@ def test_sparsity_curve(rng):
     assert curve[0].nll < curve[-1].nll
 
 
+def test_sparsity_curve_of_numbers(rng):
+    """RMSE in the place of accuracy, and the NLL of the mixture."""
+    model, layer = one_layer(rng, "additive", units=2)
+    layer.phi.assign(layer.phi - 3)
+    x = rng.normal(size=(100, 8)).astype("float32")
+    options = {"likelihood": "gaussian", "samples": 50, "seed": 0, "batch_size": 32}
+    prediction = kv.mc_predict(model, x, verbose=0, **options)
+    y = prediction.mean + rng.normal(size=prediction.mean.shape) * 0.1
+    first, last = kv.sparsity_curve(model, x, y[:, 0], (0, 0.95), **options)
+    assert first.accuracy is last.accuracy is None
+    rmse = np.sqrt(np.mean((y - prediction.mean) ** 2))
+    assert first.rmse == pytest.approx(rmse, rel=1e-4) and first.rmse < last.rmse
+    nll = -np.mean(kv.log_likelihood(model, x, y, verbose=0, **options))
+    assert first.nll == pytest.approx(nll, rel=1e-4)
+    with pytest.raises(ValueError, match=r"`points`.*accuracy.*Received: points="):
+        kv.plots.sparsity_curve([first, last])
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

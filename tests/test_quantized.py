@@ -8,9 +8,9 @@ import keras_variance as kv
 from keras_variance.transforms import (
     draw,
     ensemble,
-    from_deterministic,
     propagate_mean,
     propagate_moments,
+    replace,
     shrink,
 )
 
@@ -64,8 +64,13 @@ def test_quantized_layers_are_refused(name):
         shrink(model)
     with pytest.raises(ValueError, match=message):
         kv.transforms.shrink_report(model)
-    with pytest.raises(ValueError, match=message):
-        from_deterministic(model)
+    with pytest.warns(UserWarning, match=f"1 layers with kernels are left.*'{name}'"):
+        result = replace(model, OFF)
+    assert result.get_layer(name) is model.get_layer(name)
+    with pytest.raises(ValueError, match=f"'{name}' .quantized.*Received: strict=True"):
+        replace(model, OFF, strict=True)
+    with pytest.raises(ValueError, match=f"'{name}' .quantized.*Received: layers="):
+        replace(model, OFF, layers=[name])
     if name == "last":
         for make in (propagate_moments, kv.moment_predict):
             arguments = (model,) if make is propagate_moments else (model, X)
@@ -76,7 +81,7 @@ def test_quantized_layers_are_refused(name):
 
 
 def test_the_others_can_be_turned():
-    result = from_deterministic(quantized("last"), OFF, layers=["first"])
+    result = replace(quantized("last"), OFF, layers=["first"])
     names = [layer.name for layer in kv.layers.variance_layers(result)]
     assert names == ["first", "random"]
 
@@ -149,7 +154,7 @@ def test_lora(name, rng):
         propagate_mean(model),
         propagate_moments(model),
         draw(model),
-        from_deterministic(draw(model), OFF),
+        replace(draw(model), OFF),
         shrink(model),
     ):
         np.testing.assert_allclose(result(X), expected, rtol=1e-4, atol=1e-4)

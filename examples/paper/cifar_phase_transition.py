@@ -8,14 +8,9 @@ log α and the accuracies of the weights' means, of one sample, of 20 samples, a
 sample without means.
 """
 
-import matplotlib
-
 from examples.paper import cifar, common, experiment
-from examples.paper.follow import PREDICTORS, followed
+from examples.paper.follow import PREDICTORS, followed, plot
 from examples.paper.training import kept, log_path, read_log
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 NAME = "cifar_phase_transition"
 # log α of a layer after training, in the paper's text
@@ -39,41 +34,21 @@ def run(args):
         for prior in args.priors
     }
     name = cifar.result_name(NAME, args.dataset, args.width)
-    plot(results, args.results / f"{name}.png")
+    plot(columns(results), args.results / f"{name}.png")
     return results
+
+
+def columns(results):
+    """Of the picture."""
+    return {
+        cifar.PRIORS[prior]: (log, alphas(log)) for prior, (log, *_) in results.items()
+    }
 
 
 def alphas(log):
     """The names of layers in a log, and their log α by epoch."""
     prefix = "log_alpha_"
     return {k.removeprefix(prefix): x for k, x in log.items() if k.startswith(prefix)}
-
-
-def plot(results, path):
-    """Accuracies above, log α of each layer below; a column per prior."""
-    count = len(results)
-    size = (4 * count, 6)
-    figure, axes = plt.subplots(
-        2, count, figsize=size, sharex=True, sharey="row", squeeze=False
-    )
-    styles = ("-", "--", "-", ":")
-    for (above, below), (prior, (log, *_)) in zip(axes.T, results.items(), strict=True):
-        epochs = range(1, len(log["mean_accuracy"]) + 1)
-        for (name, title), style in zip(PREDICTORS.items(), styles, strict=True):
-            above.plot(epochs, log[f"{name}_accuracy"], style, label=title)
-        above.set(title=cifar.PRIORS[prior], ylim=(0, 102))
-        for name, values in alphas(log).items():
-            below.plot(epochs, values, label=name)
-        below.set(xlabel="epoch")
-        for axis in (above, below):
-            axis.grid(alpha=0.3)
-    axes[0, 0].set(ylabel="test accuracy, %")
-    axes[1, 0].set(ylabel="log α")
-    axes[1, 0].legend(fontsize="small")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
-    figure.legend(handles, labels, ncols=4, loc="lower center")
-    experiment.save(figure, path)
 
 
 def table(config, results):

@@ -79,9 +79,7 @@ def write(name, args, results, epochs=None, recipes=(), seconds=None, **config):
     backend = keras.backend.backend()
     versions = {each.__name__: each.__version__ for each in (kv, keras)}
     versions[backend] = version(backend)
-    if epochs is None:
-        config = {}
-    else:
+    if epochs is not None:
         epochs = args.epochs or epochs
         config |= {"epochs": epochs, "seeds": list(common.seeds(args))}
     config = {
@@ -103,8 +101,9 @@ def report(name, args, table):
     written = json.loads((args.results / f"{name}.json").read_text())
     lines = list(table(written["config"], written["results"]))
     command = written["config"].get("command", name)
+    package = written["config"].get("package", "examples.paper")
     lines.append(
-        f"\nMade by `python -m examples.paper.{command}`; all figures: "
+        f"\nMade by `python -m {package}.{command}`; all numbers: "
         f"[{name}.json]({name}.json)."
     )
     path = args.results / f"{name}.md"
@@ -148,7 +147,7 @@ def main(
     """An experiment from its command line: `run(args)` makes results and pictures."""
     args = parse(parser(description, seeds), arguments)
     data = "digits (smoke run)" if args.smoke else data
-    config = {"data": data, "batch_size": batch_size}
+    config = {} if epochs is None else {"data": data, "batch_size": batch_size}
     execute(name, args, run, table, epochs, **config)
 
 

@@ -3,11 +3,15 @@
 import warnings
 
 import keras
+import matplotlib
 import numpy as np
 from keras import ops
 
 import keras_variance as kv
-from examples.paper import common
+from examples.paper import common, experiment
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
 
 SAMPLES = 20
 PREDICTORS = {
@@ -44,7 +48,7 @@ class Follow(keras.callbacks.Callback):
             self.prefix, suffix = split(self.model)
             keras.utils.set_random_seed(0)
             self.predictors = Predictors(suffix)
-            self.start = {each.path: np.array(each) for each in self._generators()}
+            self.start = {each.path: ops.copy(each) for each in self._generators()}
         for each in self._generators():
             each.assign(self.start[each.path])
         features = self.prefix.predict(self.x, self.batch_size, verbose=0)
@@ -121,3 +125,38 @@ def followed(rows):
 
 def _columns(rows):
     return [key for key in rows[0] if key.startswith(("val_", "log_alpha_"))]
+
+
+def plot(columns, path):
+    """Draw a picture, epoch by epoch: accuracies above, log α below.
+
+    Args:
+        columns: {title: (what `followed` returns, {layer: log α by epoch})}.
+        path: Of the picture.
+    """
+    count = len(columns)
+    size = (4 * count, 6)
+    figure, axes = plt.subplots(
+        2, count, figsize=size, sharex=True, sharey="row", squeeze=False
+    )
+    for (above, below), (title, (log, alphas)) in zip(
+        axes.T, columns.items(), strict=True
+    ):
+        accuracies = {
+            f"{name}_accuracy": np.divide(log[f"{name}_accuracy"], 100)
+            for name in PREDICTORS
+        }
+        kv.plots.phase_transition(accuracies, above).get_legend().remove()
+        above.set(title=title, xlabel="", ylabel="")
+        for layer, values in alphas.items():
+            below.plot(range(1, len(values) + 1), values, label=layer)
+        below.set(xlabel="epoch")
+        for axis in (above, below):
+            axis.grid(alpha=0.3)
+    axes[0, 0].set(ylabel="test accuracy, %")
+    axes[1, 0].set(ylabel="log α")
+    axes[1, 0].legend(fontsize="small")
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.legend(handles, PREDICTORS.values(), ncols=4, loc="lower center")
+    experiment.save(figure, path)

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from scipy import stats
 
+import keras_variance as kv
 from examples import quickstart
 from examples.paper import common, experiment
 
@@ -32,7 +33,6 @@ def densities(stddev, y, grid):
 def plot(stddev, y, neurons, path):
     """Densities above, standard deviations below; a column a neuron."""
     figure, axes = plt.subplots(2, NEURONS, figsize=(3 * NEURONS, 7), sharey=True)
-    jitter = np.random.default_rng(0).uniform(-0.35, 0.35, len(y))
     for (above, below), neuron in zip(axes.T, neurons, strict=True):
         values = stddev[:, neuron]
         limit = 2.5 * values.max()
@@ -42,8 +42,7 @@ def plot(stddev, y, neurons, path):
             color = plt.get_cmap("tab10")(c)
             above.fill_between(grid, c, height, color=color, alpha=0.8)
         above.set(title=f"neuron {neuron}", xlabel="activation")
-        below.scatter(values, y + jitter, s=2, c=y, cmap="tab10")
-        below.set(xlabel="stddev of activation", xlim=(0, None))
+        kv.plots.activations_by_class(values, y, below, s=2).set(ylabel="")
     for row in axes:
         row[0].set(ylabel="class", yticks=range(10))
     figure.tight_layout()

@@ -7,13 +7,8 @@ one α, under each prior: epoch by epoch log α and the accuracies of the weight
 of one sample, of 20 samples, and of one sample without means.
 """
 
-import matplotlib
-
 from examples.paper import common, experiment, training
-from examples.paper.follow import PREDICTORS, Follow, followed
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from examples.paper.follow import PREDICTORS, Follow, followed, plot
 
 NAME = "mnist_phase_transition"
 PRIORS = {"log_uniform": "log-uniform", "student_t": "Student's t", "ard": "ARD"}
@@ -34,27 +29,6 @@ def follow(data, test_data, args, seed, prior):
     train(data, test_data, args, seed, prior)
     log = training.log_path(recipe(data, args, seed, prior), args.work)
     return followed(training.read_log(log))
-
-
-def plot(results, path):
-    """Accuracies above, log α below; a column a prior."""
-    figure, axes = plt.subplots(2, 3, figsize=(12, 6), sharex=True, sharey="row")
-    styles = ("-", "--", "-", ":")
-    for (above, below), (prior, (log, *_)) in zip(axes.T, results.items(), strict=True):
-        epochs = range(1, len(log["log_alpha"]) + 1)
-        for (name, title), style in zip(PREDICTORS.items(), styles, strict=True):
-            above.plot(epochs, log[f"{name}_accuracy"], style, label=title)
-        above.set(title=PRIORS[prior], ylim=(0, 102))
-        below.plot(epochs, log["log_alpha"], color="black")
-        below.set(xlabel="epoch")
-        for axis in (above, below):
-            axis.grid(alpha=0.3)
-    axes[0, 0].set(ylabel="test accuracy, %")
-    axes[1, 0].set(ylabel="log α")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
-    figure.legend(handles, labels, ncols=4, loc="lower center")
-    experiment.save(figure, path)
 
 
 def table(config, results):
@@ -83,8 +57,16 @@ def run(args):
         ]
         for prior in PRIORS
     }
-    plot(results, args.results / f"{NAME}.png")
+    plot(columns(results), args.results / f"{NAME}.png")
     return results
+
+
+def columns(results):
+    """Of the picture."""
+    return {
+        PRIORS[prior]: (log, {"first dense layer": log["log_alpha"]})
+        for prior, (log, *_) in results.items()
+    }
 
 
 def compare(config, results):

@@ -57,7 +57,7 @@ def prepare(model, variant):
     # before training.
     convolutions = [x.name for x in model.layers if type(x) is keras.layers.Conv2D]
     almost_fixed = kv.posteriors.LayerAlpha(-10.0)
-    model = kv.transforms.from_deterministic(model, almost_fixed, convolutions)
+    model = kv.transforms.replace(model, almost_fixed, convolutions)
     kv.prune(model, **VARIANTS[variant])
     return kv.transforms.shrink(kv.transforms.draw(model, 0, convolutions))
 
@@ -209,7 +209,7 @@ def run(args):
             print(f"seed {seed}, {variant}: {row}", flush=True)
     plot(curves, by_threshold, args.results / f"{NAME}.png")
     return {
-        "curves": curves,
+        "curves": [[(p.sparsity, p.accuracy, p.nll) for p in each] for each in curves],
         "thresholds": by_threshold,
         "variants": variants,
         "further_epochs": args.epochs or MORE,

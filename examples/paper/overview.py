@@ -36,12 +36,18 @@ BEYOND = {
     "mnist_moments": "one pass of moments in place of samples",
     "training_choices": "choices in training",
     "reinforcement_learning_sweep": "what REINFORCE depends on",
+    "uci": "regression on seven data sets",
+    "active_learning": "which images to label",
+    "out_of_distribution_mnist": "images unlike those of training",
+    "architectures": "what works on which architecture",
 }
 
 
-def experiment_of(name):
-    """The module that makes a result: some are made at several widths."""
-    return importlib.import_module(f"examples.paper.{name.split('_width')[0]}")
+def experiment_of(name, config):
+    """The module that makes a result: some make several."""
+    package = config.get("package", "examples.paper")
+    module, *_ = config.get("command", name).split()
+    return importlib.import_module(f"{package}.{module}")
 
 
 def spent(config):
@@ -66,7 +72,7 @@ def lines(results):
     differences = []
     for name in NAMES:
         written = json.loads((results / f"{name}.json").read_text())
-        module = experiment_of(name)
+        module = experiment_of(name, written["config"])
         row = module.compare(written["config"], written["results"])
         epochs, seeds = spent(written["config"])
         yield (

@@ -1,5 +1,7 @@
 """Monte Carlo metrics after each epoch."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops, tree
@@ -12,13 +14,15 @@ from keras_variance.inference.data import (
     labelled,
     resolve_labelled,
 )
-from keras_variance.layers import find_variance_layers
+from keras_variance.inference.log_likelihoods import log_likelihood
+from keras_variance.layers.paths import find_variance_layers
 from keras_variance.metrics import BrierScore, ExpectedCalibrationError
 from keras_variance.random import Stream
-from keras_variance.transforms.ensemble import Ensemble
 from keras_variance.transforms.means import run
 from keras_variance.transforms.outputs import for_outputs
+from keras_variance.transforms.predictives import Predictive
 from keras_variance.transforms.walk import check_visible, functional
+from keras_variance.types import AnyLikelihood, Arrays
 
 PREDICTORS = ("sample", "mean", "ensemble", "zero_mean")
 
@@ -29,10 +33,12 @@ def _streaming(metric):
 
 METRICS = {
     "accuracy": lambda likelihood, y, p: likelihood.accuracy(y, p),
+    "rmse": lambda likelihood, y, p: likelihood.rmse(y, likelihood.location(p)),
     "nll": lambda likelihood, y, p: -np.mean(likelihood.log_likelihood(y, p)),
     "ece": _streaming(ExpectedCalibrationError),
     "brier": _streaming(BrierScore),
 }
+DEFAULTS = ("accuracy", "rmse", "nll", "ece")
 
 
 class MCPredict(keras.callbacks.Callback):
@@ -50,18 +56,21 @@ class MCPredict(keras.callbacks.Callback):
     `val_{predictor}_{output}_{metric}` if several outputs have a likelihood:
     `History`, the progress bar, and callbacks listed after it see them. Predictors are
     `sample` (one sample of the weights), `mean` (weights at their means), `ensemble`
-    (probabilities averaged over samples) and `zero_mean` (one sample, means dropped).
+    (the average over samples) and `zero_mean` (one sample, means dropped).
     What they have in common, up to the first variance layer, is computed once.
 
     Args:
         x: Arrays, (examples, …), in the structure of the model's inputs.
         y: Labels, in the structure of the model's outputs: integers or one-hot for
-            categorical outputs, 0 or 1 for binary ones. Outputs without a likelihood
-            do not count.
+            categorical outputs, 0 or 1 for binary ones, numbers for Gaussian ones.
+            Outputs without a likelihood do not count.
         samples: Integer ≥ 1, samples of the ensemble.
         predictors: Some of the four.
-        metrics: Some of `"accuracy"`, `"nll"` (nats per label), `"ece"` (15 bins),
-            `"brier"`.
+        metrics: Some of `"accuracy"`, `"ece"` (15 bins) and `"brier"`, of classes,
+            `"rmse"`, of numbers, and `"nll"` (nats per label), of both. Defaults to
+            all but `"brier"`; each output has those of what it is. The `"nll"` of
+            numbers is that of the mixture, as `log_likelihood`, which draws samples of
+            its own.
         every: Integer ≥ 1: evaluate after every so many epochs.
         likelihood: As for `mc_predict`.
         batch_size: Examples a step.
@@ -69,19 +78,20 @@ class MCPredict(keras.callbacks.Callback):
     Raises:
         ValueError: For unknown predictors or metrics, `y` of another length and,
             when training begins, a model without variance layers, subclassed, or
-            without a likelihood, and data that does not fit it.
+            without a likelihood, data that does not fit it, metrics that no output
+            has, and a `sample` or an `ensemble` of numbers without a variance.
         RuntimeError: When training begins, in a computation of several processes.
     """
 
     def __init__(
         self,
-        x,
-        y,
+        x: Arrays,
+        y: Arrays,
         samples: int = 20,
-        predictors=PREDICTORS,
-        metrics=("accuracy", "nll", "ece"),
+        predictors: Sequence[str] = PREDICTORS,
+        metrics: Sequence[str] | None = None,
         every: int = 1,
-        likelihood="auto",
+        likelihood: AnyLikelihood = "auto",
         batch_size: int = 256,
     ):
         super().__init__()
@@ -89,7 +99,9 @@ class MCPredict(keras.callbacks.Callback):
         self.x, self.y = x, y
         self.samples = checks.integer("samples", samples, minimum=1)
         self.predictors = checks.some_of("predictors", predictors, PREDICTORS)
-        self.metrics = checks.some_of("metrics", metrics, METRICS)
+        if metrics is not None:
+            checks.some_of("metrics", metrics, METRICS)
+        self.metrics = metrics
         self.every = checks.integer("every", every, minimum=1)
         self.likelihood = likelihood
         self.batch_size = checks.batch_size(batch_size)
@@ -107,7 +119,13 @@ class MCPredict(keras.callbacks.Callback):
         likelihood = resolve_labelled(self.model, self.likelihood)
         examples = check_data(self.model, self.x, self.y, likelihood)
         processes.check_batches(examples, self.batch_size or 32)
-        self._compared = Compared(self.model, likelihood, self.predictors, self.samples)
+        known = {x for each in tree.flatten(likelihood) if each for x in each.measures}
+        expected = f"some of {sorted(known)} for {likelihood}"
+        fits = self.metrics is None or {*self.metrics} <= known
+        checks.require(fits, "metrics", expected, self.metrics)
+        compared = Compared(self.model, likelihood, self.predictors, self.samples)
+        compared.check()  # that what it asks for exists
+        self._compared = compared
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every or logs is None:
@@ -118,19 +136,40 @@ class MCPredict(keras.callbacks.Callback):
         names = functional(self.model).output_names
         for predictor, predictions in outputs.items():
             each = labelled(self._compared.likelihood, self.y, predictions)
+            mixture = self._mixture() if predictor == "ensemble" else {}
             for number, likelihood, y, p in each:
                 name = f"{names[number]}_" if len(each) > 1 else ""
-                for metric in self.metrics:
+                for metric in self._metrics(likelihood):
                     value = float(METRICS[metric](likelihood, y, p))
+                    if metric == "nll":
+                        value = mixture.get(number, value)
                     logs[f"val_{predictor}_{name}{metric}"] = value
 
+    def _metrics(self, likelihood):
+        names = self.metrics or DEFAULTS
+        return [name for name in names if name in likelihood.measures]
 
-class Compared(Ensemble):
+    def _mixture(self):
+        """{output's number: NLL} of averages that no parameters stand for."""
+        likelihood = tree.flatten(self._compared.likelihood)
+        numbers = [
+            k
+            for k, each in enumerate(likelihood)
+            if each is not None and not each.linear and "nll" in self._metrics(each)
+        ]
+        if not numbers:
+            return {}
+        options = self.samples, self._compared.likelihood, self.batch_size
+        values = log_likelihood(self.model, self.x, self.y, *options, verbose=0)
+        values = tree.flatten(values)
+        return {k: -float(np.mean(values[k])) for k in numbers}
+
+
+class Compared(Predictive):
     """Predictions by each predictor: a dict of flat lists, one for each output."""
 
     def __init__(self, model, likelihood, predictors, samples):
-        super().__init__(model, samples, name="compared")
-        self.likelihood = likelihood
+        super().__init__(model, samples, likelihood, name="compared")
         self.predictors = predictors
 
     def call(self, inputs, training=None, mask=None):
@@ -144,24 +183,12 @@ class Compared(Ensemble):
             return layer.zero_mean_outputs(seed, *args, **kwargs)
 
         make = {
-            "sample": lambda: self._averaged(draws.of(1)),
+            "sample": lambda: self.averages(draws.of(1)),
             "mean": lambda: self._predictions(run(draws.program, mean)),
-            "ensemble": lambda: self._averaged(draws),
+            "ensemble": lambda: self.averages(draws),
             "zero_mean": lambda: self._predictions(run(draws.program, zero_mean)),
         }
         return {name: make[name]() for name in self.predictors}
-
-    def _averaged(self, draws):
-        """Average predictions over samples."""
-
-        def total(chunk):
-            outputs = self._predictions([x.mean for x in chunk])
-            return [ops.sum(x, axis=1) for x in outputs]
-
-        def add(total, more):
-            return [a + b for a, b in zip(total, more, strict=True)]
-
-        return [x / draws.samples for x in draws.fold(total, add)]
 
     def _predictions(self, outputs):
         likelihood = for_outputs(self.likelihood, outputs)

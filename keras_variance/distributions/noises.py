@@ -128,6 +128,6 @@ def _tfd():
 MEMBERS = {"gaussian": Gaussian, "bernoulli": Bernoulli, "uniform": Uniform}
 
 
-def get(identifier):
+def get(identifier: str | dict | Noise) -> Noise:
     """A `Noise` from a name, a config or a `Noise`."""
     return families.get(identifier, Noise, MEMBERS)

@@ -51,8 +51,9 @@ class Posterior(families.Member):
     """
 
     family = "posterior"
-    phi_name = None  # the name of the variable φ
-    pruned_phi = None  # of a weight whose variance is 0; None where θ = 0 is enough
+    phi_name: str | None = None  # the name of the variable φ
+    # Of a weight whose variance is 0; None where θ = 0 is enough
+    pruned_phi: float | None = None
 
     def phi_shape(self, kernel_shape, unit_axes):
         """Shape of φ, which broadcasts to `kernel_shape`; None for no φ.
@@ -212,6 +213,6 @@ MEMBERS = {
 }
 
 
-def get(identifier):
+def get(identifier: str | dict | Posterior) -> Posterior:
     """A `Posterior` from a name, a config or a `Posterior`."""
     return families.get(identifier, Posterior, MEMBERS)

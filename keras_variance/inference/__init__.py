@@ -1,7 +1,12 @@
 from keras_variance.inference.curves import Point, sparsity_curve
-from keras_variance.inference.elbo import ELBO, elbo
+from keras_variance.inference.evidence import ELBO, elbo
+from keras_variance.inference.log_likelihoods import log_likelihood
 from keras_variance.inference.predict import Prediction, mc_predict, moment_predict
-from keras_variance.inference.summary import LayerStatistics, layer_statistics, summary
+from keras_variance.inference.summaries import (
+    LayerStatistics,
+    layer_statistics,
+    summary,
+)
 
 __all__ = [
     "ELBO",
@@ -10,6 +15,7 @@ __all__ = [
     "Prediction",
     "elbo",
     "layer_statistics",
+    "log_likelihood",
     "mc_predict",
     "moment_predict",
     "sparsity_curve",

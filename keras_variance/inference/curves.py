@@ -1,6 +1,6 @@
 """`sparsity_curve`: quality by how much of a model is pruned."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -14,10 +14,12 @@ from keras_variance.inference.data import (
     labelled,
     resolve_labelled,
 )
+from keras_variance.inference.log_likelihoods import log_likelihood
 from keras_variance.inference.predict import mc_predict
-from keras_variance.layers import find_variance_layers
+from keras_variance.layers.paths import find_variance_layers
 from keras_variance.pruning import check_options, check_sparsity, prune
 from keras_variance.transforms.walk import check_functional
+from keras_variance.types import AnyLikelihood, Arrays
 
 
 class Point(NamedTuple):
@@ -25,27 +27,29 @@ class Point(NamedTuple):
 
     Attributes:
         sparsity: The share of weights that are 0.
-        accuracy: Of the ensemble, from 0 to 1.
+        accuracy: Of the ensemble, from 0 to 1; None for numbers.
         nll: Its negative log-likelihood, in nats per label.
+        rmse: Its root mean squared error; None for classes.
     """
 
     sparsity: float
-    accuracy: float
+    accuracy: float | None
     nll: float
+    rmse: float | None = None
 
 
 def sparsity_curve(
-    model,
-    x,
-    y,
-    sparsities=(0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99),
+    model: keras.Model,
+    x: Arrays,
+    y: Arrays,
+    sparsities: Sequence[float] = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99),
     samples: int = 20,
     batch_size: int = 32,
-    likelihood="auto",
+    likelihood: AnyLikelihood = "auto",
     seed: int | None = None,
     **kwargs,
 ) -> list[Point]:
-    """Quality of a classifier's ensemble by how much of it is pruned.
+    """Quality of an ensemble by how much of it is pruned.
 
     Args:
         model: A built Sequential or Functional model with variance layers. A copy
@@ -72,7 +76,7 @@ def sparsity_curve(
     checks.require(sparsities, "sparsities", "a list of one number at least", [])
     check_options(**kwargs)
     samples = checks.integer("samples", samples, minimum=1)
-    batch_size, seed = checks.batch_size(batch_size), checks.seed(seed)
+    batch_size, seed = checks.batch_size(batch_size) or 32, checks.seed(seed)
     find_variance_layers(model, kwargs.get("layers"), built=True)
     likelihood = resolve_labelled(model, likelihood)
     if sum(each is not None for each in tree.flatten(likelihood)) > 1:
@@ -90,10 +94,21 @@ def sparsity_curve(
             copy, x, samples, batch_size, likelihood, seed=seed, verbose=0
         )
         means = [each.mean for each in _flat(prediction)]
-        ((_, each, labels, p),) = labelled(likelihood, y, means)
-        nll = -np.mean(each.log_likelihood(labels, p))
-        accuracy = each.accuracy(labels, p)
-        points.append(Point(report.total.sparsity, accuracy, float(nll)))
+        ((number, each, labels, p),) = labelled(likelihood, y, means)
+        if each.linear:
+            values = each.log_likelihood(labels, p)
+        else:
+            options = samples, likelihood, batch_size, seed
+            values = log_likelihood(copy, x, y, *options, verbose=0)
+            values = tree.flatten(values)[number]
+        measures = {
+            name: getattr(each, name)(labels, p)
+            for name in ("accuracy", "rmse")
+            if name in each.measures
+        }
+        nll = -float(np.mean(values))
+        point = Point(report.total.sparsity, None, nll)
+        points.append(point._replace(**measures))
     return points
 
 

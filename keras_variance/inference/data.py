@@ -113,8 +113,8 @@ def resolve_labelled(model, likelihood):
     if all(each is None for each in tree.flatten(resolved)):
         raise ValueError(
             "Argument `likelihood` must say what the model's outputs mean: compile it "
-            "with a cross-entropy, end it with a softmax or a sigmoid, or give "
-            "'categorical' or 'bernoulli'. "
+            "with a cross-entropy or a loss of `keras_variance.losses`, end it with a "
+            "softmax or a sigmoid, or give 'categorical', 'bernoulli' or 'gaussian'. "
             f"Received: likelihood={likelihood!r}, model={model}"
         )
     return resolved

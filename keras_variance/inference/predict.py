@@ -12,15 +12,18 @@ from keras_variance import _keras, checks
 from keras_variance.inference import processes
 from keras_variance.inference.data import are_arrays, check_inputs, count_examples
 from keras_variance.random import seeded
+from keras_variance.transforms.deep_ensembles import checked, of_members
 from keras_variance.transforms.moments import heads
 from keras_variance.transforms.moments.propagate import propagate_moments
 from keras_variance.transforms.outputs import for_outputs, resolve
-from keras_variance.transforms.predictive import (
+from keras_variance.transforms.predictives import (
     CHUNK,
     flat_statistics,
     map_statistics,
     predictive,
 )
+from keras_variance.transforms.sources import is_random
+from keras_variance.types import AnyLikelihood, Data, Verbose
 
 # Predictors that are kept for a model
 KEPT = 4
@@ -30,14 +33,22 @@ class Prediction(NamedTuple):
     """A predictive distribution, example by example.
 
     Attributes:
-        mean: (examples, …): average of the predictions over samples; of class
-            probabilities, the predictive distribution.
-        variance: (examples, …): their variance over samples.
+        mean: (examples, …): average of the predictions E[y | x, w] over samples; of
+            class probabilities, the predictive distribution.
+        variance: (examples, …): their variance over samples: epistemic.
         entropy: (examples, …) without the last axis: of the predictive distribution,
-            in nats: total uncertainty. None for outputs without a likelihood.
+            in nats: total uncertainty. None for outputs that are not classes: that of
+            a mixture of densities has no closed form.
         mutual_information: Likewise: `entropy` minus the samples' average entropy,
             in nats, ≥ 0: how much the samples disagree. None likewise.
         samples: (examples, samples, …): every prediction, or None.
+        aleatoric: (examples, …): the samples' average variance Var[y | x, w], of
+            classes that of one-hot labels. None for outputs without a likelihood.
+        between_variance: (examples, …): of a deep ensemble, the part of `variance`
+            that is between the members' means. None for one model.
+        between_information: (examples, …) without the last axis: likewise, of
+            `mutual_information`: the entropy of the average prediction minus the
+            members' average entropy, in nats.
     """
 
     mean: Any
@@ -45,17 +56,30 @@ class Prediction(NamedTuple):
     entropy: Any
     mutual_information: Any
     samples: Any = None
+    aleatoric: Any = None
+    between_variance: Any = None
+    between_information: Any = None
+
+    @property
+    def total_variance(self):
+        """Var[y | x], aleatoric and epistemic: (examples, …), or None."""
+        return None if self.aleatoric is None else self.aleatoric + self.variance
+
+    @property
+    def stddev(self):
+        """The square root of the total variance: (examples, …), or None."""
+        return None if self.aleatoric is None else np.sqrt(self.total_variance)
 
 
 def mc_predict(
-    model: keras.Model,
-    x,
+    model: keras.Model | list[keras.Model],
+    x: Data,
     samples: int = 20,
     batch_size: int = 32,
-    likelihood="auto",
+    likelihood: AnyLikelihood = "auto",
     return_samples: bool = False,
     seed: int | None = None,
-    verbose="auto",
+    verbose: Verbose = "auto",
     chunk_size: int = CHUNK,
     dropout: bool = False,
     integrate_last: bool = False,
@@ -66,7 +90,8 @@ def mc_predict(
     same model and arguments, nothing is traced.
 
     Args:
-        model: A built model with variance layers, or with `dropout`.
+        model: A built model with variance layers, or with `dropout`; or a list of
+            models, random or not: a deep ensemble, as `transforms.deep_ensemble`.
         x: Arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`, as for
             `model.predict`.
         samples: Integer ≥ 1, the number of samples.
@@ -98,18 +123,28 @@ def mc_predict(
     Preference Learning (https://arxiv.org/abs/1112.5745), equation 2 (mutual
     information).
     """
-    likelihood = resolve(model, likelihood)
     seed = checks.seed(seed)
-    options = {
+    options: dict[str, Any] = {
         "samples": samples,
-        "likelihood": likelihood,
         "chunk_size": chunk_size,
-        "return_samples": return_samples,
         "dropout": dropout,
         "integrate_last": integrate_last,
     }
-    predictor = kept(model, predictive, **options)
-    check_inputs(model, x)
+    if isinstance(model, list | tuple):
+        checks.require(
+            return_samples is False,
+            "return_samples",
+            "False for a list of models, some of which may have no samples",
+            return_samples,
+        )
+        predictor, likelihood = _of_several(model, likelihood, **options)
+    else:
+        likelihood = resolve(model, likelihood)
+        options |= {"likelihood": likelihood, "return_samples": return_samples}
+        predictor = kept(model, predictive, **options)
+    check_inputs(predictor, x)
+    if not is_random(predictor, dropout):
+        seed = None  # models of a list that are all deterministic
     noise = contextlib.nullcontext() if seed is None else seeded(predictor, seed)
     with noise:
         statistics = predict(predictor, x, batch_size, verbose)
@@ -117,23 +152,25 @@ def mc_predict(
 
 
 def moment_predict(
-    model: keras.Model,
-    x,
+    model: keras.Model | list[keras.Model],
+    x: Data,
     batch_size: int = 32,
-    likelihood="auto",
-    head="quasi_monte_carlo",
+    likelihood: AnyLikelihood = "auto",
+    head: str | heads.Head = "quasi_monte_carlo",
     dropout: bool = False,
-    verbose="auto",
+    verbose: Verbose = "auto",
 ) -> Prediction:
     """Predict as `mc_predict` with many samples does, in one deterministic pass.
 
     The mutual information is the entropy of the mean minus the expected entropy:
     that of the head's points (`"quasi_monte_carlo"`), by quadrature (a sigmoid), or
-    else to second order.
+    else to second order. Of numbers with a likelihood, whose outputs are means m and
+    log variances s, `mean` is E[m], `variance` Var[m] and `aleatoric`
+    exp(E[s] + Var[s] / 2), that of Gaussian s.
 
     Args:
         model: A built Sequential or Functional model with variance layers, or with
-            `dropout`.
+            `dropout`; or a list of models, random or not: a deep ensemble.
         x, batch_size, verbose: As for `mc_predict`.
         likelihood, head, dropout: As for `transforms.propagate_moments`.
 
@@ -154,31 +191,39 @@ def moment_predict(
     >>> p.mean.shape, p.mutual_information.shape
     ((2, 3), (2,))
     """
-    likelihood = resolve(model, likelihood)
-    options = {
-        "likelihood": likelihood,
-        "head": heads.get(head),
-        "dropout": dropout,
-        "statistics": True,
-    }
-    predictor = kept(model, propagate_moments, **options)
-    check_inputs(model, x)
+    options: dict[str, Any] = {"dropout": dropout, "head": heads.get(head)}
+    if isinstance(model, list | tuple):
+        predictor, likelihood = _of_several(model, likelihood, moments=True, **options)
+    else:
+        likelihood = resolve(model, likelihood)
+        options |= {"likelihood": likelihood, "statistics": True}
+        predictor = kept(model, propagate_moments, **options)
+    check_inputs(predictor, x)
     return predictions_of(predict(predictor, x, batch_size, verbose), likelihood)
+
+
+def _of_several(models, likelihood, **options):
+    """The model of a deep ensemble, and what its outputs mean."""
+    models = checked(models, "model")
+    likelihoods = [resolve(each, likelihood) for each in models]
+    options |= {"likelihoods": likelihoods}
+    return kept(models, of_members, **options), likelihoods[0]
 
 
 def kept(model, transform, **options):
     """`transform(model, **options)`, made once.
 
-    The last few are kept with the model, in its `__dict__`, where neither Keras nor
-    TensorFlow looks for layers: they live as long as the model does. Nor does Keras
-    look for them under a name with two underscores when it loads weights, which in a
-    circle of models never ends.
+    The last few are kept with the model, or the first of a list, in its `__dict__`,
+    where neither Keras nor TensorFlow looks for layers: they live as long as it does.
+    Nor does Keras look for them under a name with two underscores when it loads
+    weights, which in a circle of models never ends.
     """
-    graph = _keras.graph(model) if _keras.is_functional(model) else model
-    key = transform.__name__, id(graph), repr(options)
-    made = vars(model).setdefault("__keras_variance__", {})
+    models = model if isinstance(model, list) else [model]
+    graphs = [_keras.graph(x) if _keras.is_functional(x) else x for x in models]
+    key = transform.__name__, *map(id, graphs), repr(options)
+    made = vars(models[0]).setdefault("__keras_variance__", {})
     if key not in made:
-        made[key] = transform(model, **options), graph
+        made[key] = transform(model, **options), graphs
         while len(made) > KEPT:
             del made[next(iter(made))]
     return made[key][0]
@@ -209,11 +254,15 @@ def predictions_of(statistics, likelihood):
 
 
 def _prediction(statistics, likelihood):
-    mean = statistics["mean"]
-    entropy = information = None
+    known = {"entropy": None, "mutual_information": None}
     if likelihood is not None:
-        entropy = likelihood.entropy(ops.convert_to_tensor(mean))
-        entropy = ops.convert_to_numpy(entropy)
-        information = np.maximum(entropy - statistics["expected_entropy"], 0)
-    samples = statistics.get("samples")
-    return Prediction(mean, statistics["variance"], entropy, information, samples)
+        tensors = {k: ops.convert_to_tensor(v) for k, v in statistics.items()}
+        known |= likelihood.uncertainties(tensors)
+    for name, x in known.items():
+        known[name] = None if x is None else ops.convert_to_numpy(x)
+    for name in ("samples", "between_variance"):
+        known[name] = statistics.get(name)
+    if "member_entropy" in statistics:
+        information = known["entropy"] - statistics["member_entropy"]
+        known["between_information"] = np.maximum(information, 0)
+    return Prediction(statistics["mean"], statistics["variance"], **known)

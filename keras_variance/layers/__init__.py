@@ -1,4 +1,6 @@
-from keras_variance.layers.base import VarianceLayer, add_bias
+"""Stochastic layers, and what finds them in a model."""
+
+from keras_variance.layers.base import VarianceLayer
 from keras_variance.layers.conv import (
     VarianceConv1D,
     VarianceConv1DTranspose,
@@ -12,26 +14,17 @@ from keras_variance.layers.conv import (
 from keras_variance.layers.dense import VarianceDense
 from keras_variance.layers.einsum import VarianceEinsumDense
 from keras_variance.layers.embedding import VarianceEmbedding
-from keras_variance.layers.paths import (
-    choose,
-    find_variance_layers,
-    layer_paths,
-    variance_layers,
-)
-from keras_variance.layers.stock import (
-    VARIANCE_LAYERS,
-    declared,
-    effective_kernel,
-    stock_class,
+from keras_variance.layers.learned_scale import LearnedScale
+from keras_variance.layers.paths import layer_paths, variance_layers
+from keras_variance.layers.separable import (
+    VarianceSeparableConv1D,
+    VarianceSeparableConv2D,
 )
 from keras_variance.layers.train_size import set_train_size
-from keras_variance.layers.weights import RandomWeight, RandomWeights
 from keras_variance.layers.wrapper import VarianceWrapper
 
 __all__ = [
-    "VARIANCE_LAYERS",
-    "RandomWeight",
-    "RandomWeights",
+    "LearnedScale",
     "VarianceConv1D",
     "VarianceConv1DTranspose",
     "VarianceConv2D",
@@ -44,14 +37,10 @@ __all__ = [
     "VarianceEinsumDense",
     "VarianceEmbedding",
     "VarianceLayer",
+    "VarianceSeparableConv1D",
+    "VarianceSeparableConv2D",
     "VarianceWrapper",
-    "add_bias",
-    "choose",
-    "declared",
-    "effective_kernel",
-    "find_variance_layers",
     "layer_paths",
     "set_train_size",
-    "stock_class",
     "variance_layers",
 ]

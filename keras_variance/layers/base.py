@@ -5,7 +5,9 @@ from keras import ops
 
 from keras_variance import checks, estimators
 from keras_variance.distributions import noises, posteriors, priors
-from keras_variance.layers.weights import RandomWeight, RandomWeights
+from keras_variance.layers.linear_map import LinearMap, square_linear, without_rows
+from keras_variance.layers.weight import RandomWeight
+from keras_variance.layers.weights import RandomWeights
 from keras_variance.random import Stream
 
 
@@ -28,6 +30,9 @@ class VarianceLayer(RandomWeights):
         def linear(self, inputs, kernel):
             return ops.matmul(inputs, kernel)
     ```
+
+    A layer that is several linear maps in a row, each with a random kernel, has these
+    in `linear_maps`: the output of one is drawn, given its input, before the next.
 
     Args:
         posterior: How mean and variance are parameterized: `"zero_mean"`,
@@ -60,9 +65,9 @@ class VarianceLayer(RandomWeights):
     """
 
     # Axes of the kernel that index output units, counted from the end.
-    unit_axes = (-1,)
+    unit_axes: tuple[int, ...] = (-1,)
     # The axis that indexes the input's channels; None where they are not mixed.
-    input_axis = -2
+    input_axis: int | None = -2
     # The stock layer's attribute that is the random weight.
     kernel_name = "kernel"
     # Of stock layers that have none.
@@ -104,19 +109,15 @@ class VarianceLayer(RandomWeights):
         """The layer's linear operation with any kernel: no bias, no activation."""
         raise NotImplementedError
 
-    def square_linear(self, inputs, kernel, variance=None):
-        """Variance of `linear(x, w)` with weights of mean zero: linear(E[x²], Var[w]).
+    def square_linear(self, inputs, scale, variance=None):
+        """As the function `square_linear`, of the layer's `linear`."""
+        return square_linear(self.linear, inputs, scale, variance)
 
-        In the kernel's precision, single at least: the square of an input may overflow
-        in half precision.
-
-        Args:
-            inputs: E[x], a tensor.
-            kernel: Var[w], a kernel.
-            variance: Var[x], a tensor; None for known inputs.
-        """
-        second = ops.square(ops.cast(inputs, kernel.dtype))
-        return self.linear(second if variance is None else second + variance, kernel)
+    @property
+    def linear_maps(self):
+        """The `LinearMap`s that the layer is, in a row."""
+        axes = self.unit_axes, self.channel_axes
+        return (LinearMap(self.kernel_name, self.linear, self.square_linear, *axes),)
 
     def prepare(self, inputs):
         """Inputs as `linear` takes them."""
@@ -125,7 +126,10 @@ class VarianceLayer(RandomWeights):
     def build(self, input_shape):
         self.check_input_shape(input_shape)
         super().build(input_shape)
-        self.set_random_weights([RandomWeight(self, self.kernel, self.unit_axes)])
+        self.set_random_weights(
+            RandomWeight(self, getattr(self, x.kernel), x.unit_axes, x.kernel, index)
+            for index, x in enumerate(self.linear_maps)
+        )
 
     def check_input_shape(self, input_shape):
         """Raise ValueError if the layer can't be built for inputs of this shape."""
@@ -139,22 +143,29 @@ class VarianceLayer(RandomWeights):
 
     def call(self, inputs):
         seed = Stream(self.seed_generator.next())
-        outputs = self.estimator(self.random_linear(), self.prepare(inputs), seed)
-        return self.activate(outputs)
+        return self._drawn_outputs(self.random_linears(), inputs, seed)
+
+    def _drawn_outputs(self, random_linears, inputs, seed):
+        x, streams = self.prepare(inputs), self.streams(seed)
+        for random, (_, stream) in zip(random_linears, streams, strict=True):
+            x = self.estimator(random, x, stream)
+        return self.activate(x)
 
     def mean_outputs(self, inputs, **kwargs):
-        random = self.random_linear()
-        mean = ops.zeros_like(random.scale) if random.mean is None else random.mean
-        return self.activate(random.apply(self.prepare(inputs), mean))
+        x = self.prepare(inputs)
+        for random in self.random_linears():
+            mean = ops.zeros_like(random.scale) if random.mean is None else random.mean
+            x = random.apply(x, mean)
+        return self.activate(x)
 
     def zero_mean_outputs(self, seed, inputs, **kwargs):
-        random = self.random_linear()._replace(mean=None)
-        return self.activate(self.estimator(random, self.prepare(inputs), seed))
+        random_linears = [x._replace(mean=None) for x in self.random_linears()]
+        return self._drawn_outputs(random_linears, inputs, seed)
 
     def drawn(self, seed):
         stock = self._stock_class()
-        bias = [] if self.bias is None else [self.bias]
-        values = [self._random_kernel.sample(seed), *bias]
+        values = [weight.sample(stream) for weight, stream in self.streams(seed)]
+        values += [] if self.bias is None else [self.bias]
         return stock.from_config(stock.get_config(self)), values
 
     def _stock_class(self):
@@ -171,30 +182,23 @@ class VarianceLayer(RandomWeights):
         outputs = add_bias(self, outputs)
         return outputs if self.activation is None else self.activation(outputs)
 
-    def random_linear(self) -> estimators.RandomLinear:
-        """The layer as its estimator sees it."""
-        return estimators.RandomLinear(
-            self._without_rows(self.linear),
-            self._without_rows(self.square_linear),
-            self.kernel_mean,
-            self.kernel_scale,
-            self.noise,
-            self.compute_dtype,
-            self.channel_axes,
-        )
-
-    def _without_rows(self, linear):
-        """`linear` of no examples too."""
-
-        def apply(inputs, kernel):
-            outputs = linear(inputs, kernel)
-            if inputs.shape[0] != 0:
-                return outputs
-            # TensorFlow's convolutions return the inputs' shape
-            shape = self.compute_output_shape(inputs.shape)
-            return outputs if None in shape else ops.reshape(outputs, shape)
-
-        return apply
+    def random_linears(self) -> list[estimators.RandomLinear]:
+        """The layer as its estimator sees it: linear maps in a row."""
+        checks.require(self.random_weights, "layer", checks.BUILT, self)
+        return [
+            estimators.RandomLinear(
+                without_rows(linear_map.linear),
+                without_rows(linear_map.square_linear),
+                weight.mean,
+                weight.scale,
+                self.noise,
+                self.compute_dtype,
+                linear_map.channel_axes,
+            )
+            for linear_map, weight in zip(
+                self.linear_maps, self.random_weights, strict=True
+            )
+        ]
 
     @property
     def channel_axes(self):
@@ -205,12 +209,12 @@ class VarianceLayer(RandomWeights):
     @property
     def phi(self):
         """φ, a variable; None if the posterior has none."""
-        return self.phis[0] if self.phis else None
+        return self._random_kernel.phi if self.built else None
 
     @property
     def mask(self):
         """A variable, true for weights that are left; None without pruned ones."""
-        return self.masks[0] if self.masks else None
+        return self._random_kernel.mask if self.built else None
 
     @property
     def prior_variables(self):
@@ -243,6 +247,12 @@ class VarianceLayer(RandomWeights):
     @property
     def _random_kernel(self) -> RandomWeight:
         checks.require(self.random_weights, "layer", checks.BUILT, self)
+        if len(self.random_weights) > 1:
+            names = ", ".join(f"'{weight.name}'" for weight in self.random_weights)
+            raise ValueError(
+                f"Layer '{self.name}' has several random kernels, {names}: use its "
+                f"`random_weights`. Received: layer={self}"
+            )
         return self.random_weights[0]
 
     def get_config(self):

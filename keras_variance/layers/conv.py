@@ -111,14 +111,19 @@ class DepthwiseConvolution(VarianceLayer):
     input_axis = None
 
     def linear(self, inputs, kernel):
-        return ops.depthwise_conv(
-            inputs,
-            kernel,
-            strides=self.strides,
-            padding=self.padding,
-            dilation_rate=self.dilation_rate,
-            data_format=self.data_format,
-        )
+        return depthwise(self, inputs, kernel)
+
+
+def depthwise(layer, inputs, kernel):
+    """A depthwise convolution with the arguments of a layer."""
+    return ops.depthwise_conv(
+        inputs,
+        kernel,
+        strides=layer.strides,
+        padding=layer.padding,
+        dilation_rate=layer.dilation_rate,
+        data_format=layer.data_format,
+    )
 
 
 @keras.saving.register_keras_serializable("keras_variance")

@@ -53,7 +53,7 @@ class VarianceEinsumDense(VarianceLayer, keras.layers.EinsumDense):
     def linear(self, inputs, kernel):
         return ops.einsum(self.equation, inputs, kernel)
 
-    def square_linear(self, inputs, kernel, variance=None):
+    def square_linear(self, inputs, scale, variance=None):
         ours, *others = subscripts(self)
         # A weight reads the sum over the axes that the inputs alone have
         alone = _axes(ours, set(ours).difference(*others))
@@ -61,7 +61,7 @@ class VarianceEinsumDense(VarianceLayer, keras.layers.EinsumDense):
         def total(x):
             return ops.sum(x, alone, keepdims=True) if alone and x is not None else x
 
-        return super().square_linear(total(inputs), kernel, total(variance))
+        return super().square_linear(total(inputs), scale, total(variance))
 
     def check_input_shape(self, input_shape):
         inputs, _, outputs = subscripts(self)

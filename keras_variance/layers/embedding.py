@@ -1,8 +1,11 @@
 """Embedding variance layer."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_variance import checks
 from keras_variance.layers.base import VarianceLayer
@@ -32,11 +35,13 @@ class VarianceEmbedding(VarianceLayer, keras.layers.Embedding):
     kernel_name = "embeddings"
     channel_axes = (), (-1,)
 
-    def __init__(self, *args, weights=None, **kwargs):
+    def __init__(self, *args, weights: ArrayLike | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         if weights is not None:
             shape = (self.input_dim, self.output_dim)
-            table = weights[0] if isinstance(weights, list) and weights else weights
+            table: Any = (
+                weights[0] if isinstance(weights, list) and weights else weights
+            )
             fits = np.shape(table) == shape
             checks.require(fits, "weights", f"numbers of shape {shape}", weights)
             self.build()
@@ -56,8 +61,9 @@ class VarianceEmbedding(VarianceLayer, keras.layers.Embedding):
         is_integer = keras.backend.is_int_dtype(inputs.dtype)
         return ops.take(kernel, inputs if is_integer else ops.cast(inputs, "int32"), 0)
 
-    def square_linear(self, inputs, kernel, variance=None):
-        return self.linear(inputs, kernel)
+    def square_linear(self, inputs, scale, variance=None):
+        # Of the rows that are read, not of the table
+        return ops.square(self.linear(inputs, scale))
 
     def prepare(self, inputs):
         return inputs

@@ -6,19 +6,54 @@ from keras_variance import _keras, checks
 from keras_variance.layers.weights import RandomWeights
 
 
-def variance_layers(model) -> list[RandomWeights]:
-    """The variance layers of a model (or layer), nested ones too, each once, in the
-    order in which they were added."""
+def variance_layers(model: keras.Layer) -> list[RandomWeights]:
+    """The variance layers of a model or layer, nested ones too.
+
+    Args:
+        model: A Keras model or layer, built or not.
+
+    Returns:
+        A list of layers with random weights, each once, in the order in which they
+        were added; empty if there is none.
+
+    Raises:
+        ValueError: If `model` is neither a model nor a layer.
+
+    Example:
+
+    >>> import keras_variance as kv
+    >>> inner = keras.Sequential([kv.VarianceDense(3, name="hidden")])
+    >>> model = keras.Sequential([inner, keras.layers.Dense(1)])
+    >>> [layer.name for layer in variance_layers(model)]
+    ['hidden']
+    """
     return [x for x in layer_paths(model).values() if isinstance(x, RandomWeights)]
 
 
-def layer_paths(model) -> dict[str, keras.Layer]:
-    """All layers inside of a model, with itself under the empty path.
+def layer_paths(model: keras.Layer) -> dict[str, keras.Layer]:
+    """All layers inside of a model or layer, by path: what arguments `layers` take.
+
+    Args:
+        model: A Keras model or layer, built or not.
 
     Returns:
-        A dict from paths, such as `"encoder/dense"`, to layers, each layer once.
-        Layers of one name in one place are told apart by a number.
+        A dict from paths, such as `"encoder/dense"`, to layers, each layer once, and
+        the model itself under the empty path. Layers of one name in one place are
+        told apart by a number.
+
+    Raises:
+        ValueError: If `model` is neither a model nor a layer.
+
+    Example:
+
+    >>> import keras_variance as kv
+    >>> inner = keras.Sequential([kv.VarianceDense(3, name="hidden")], name="encoder")
+    >>> model = keras.Sequential([inner, keras.layers.Dense(1, name="head")])
+    >>> list(layer_paths(model))
+    ['', 'encoder', 'encoder/hidden', 'head']
     """
+    is_layer = isinstance(model, keras.Layer)
+    checks.require(is_layer, "model", "a Keras model or layer", model)
     paths, seen = {}, set()
 
     def visit(layer, path):
@@ -80,8 +115,7 @@ def find_variance_layers(model, layers=None, built=False) -> list[RandomWeights]
     paths = layer_paths(model) if isinstance(model, keras.Layer) else {}
     paths = {k: v for k, v in paths.items() if isinstance(v, RandomWeights)}
     expected = (
-        "a Keras model with variance layers (see "
-        "`keras_variance.transforms.from_deterministic`)"
+        "a Keras model with variance layers (see `keras_variance.transforms.replace`)"
     )
     checks.require(isinstance(model, keras.Model) and paths, "model", expected, model)
     chosen = choose(layers, paths)

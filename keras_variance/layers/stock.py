@@ -18,6 +18,10 @@ from keras_variance.layers.conv import (
 from keras_variance.layers.dense import VarianceDense
 from keras_variance.layers.einsum import VarianceEinsumDense
 from keras_variance.layers.embedding import VarianceEmbedding
+from keras_variance.layers.separable import (
+    VarianceSeparableConv1D,
+    VarianceSeparableConv2D,
+)
 
 # The variance layer of each stock layer
 VARIANCE_LAYERS = {
@@ -32,6 +36,8 @@ VARIANCE_LAYERS = {
     keras.layers.Conv3DTranspose: VarianceConv3DTranspose,
     keras.layers.DepthwiseConv1D: VarianceDepthwiseConv1D,
     keras.layers.DepthwiseConv2D: VarianceDepthwiseConv2D,
+    keras.layers.SeparableConv1D: VarianceSeparableConv1D,
+    keras.layers.SeparableConv2D: VarianceSeparableConv2D,
 }
 
 

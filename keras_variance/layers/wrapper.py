@@ -9,7 +9,8 @@ from keras import ops
 from keras_variance import _keras, checks, estimators
 from keras_variance.distributions import noises, posteriors, priors
 from keras_variance.layers.paths import layer_paths, variance_layers
-from keras_variance.layers.weights import RandomWeight, RandomWeights
+from keras_variance.layers.weight import RandomWeight
+from keras_variance.layers.weights import RandomWeights
 from keras_variance.random import Stream
 
 
@@ -31,7 +32,8 @@ class VarianceWrapper(RandomWeights, _keras.BuildsInner, keras.layers.Wrapper):
             model, or your own. Its variables are θ.
         weights: Which weights are random: a regular expression, or a list of them,
             that is found in the weight's path inside of the layer, as `"kernel"` in
-            `"lstm_cell/recurrent_kernel"`. Defaults to all trainable weights of two
+            `"lstm_cell/recurrent_kernel"`; or its number among the weights of the
+            layer. Defaults to all trainable weights of two
             axes or more but biases and those of normalization (`bias`, `gamma`,
             `beta`).
         posterior: As for `VarianceLayer`, but with means by default: a recurrent layer
@@ -72,7 +74,7 @@ class VarianceWrapper(RandomWeights, _keras.BuildsInner, keras.layers.Wrapper):
     def __init__(
         self,
         layer: keras.Layer,
-        weights: str | list[str] | None = None,
+        weights: str | int | list[str | int] | None = None,
         posterior: str | dict | posteriors.Posterior = "layer_alpha",
         noise: str | dict | noises.Noise = "gaussian",
         prior: str | dict | priors.Prior | None = None,
@@ -90,7 +92,7 @@ class VarianceWrapper(RandomWeights, _keras.BuildsInner, keras.layers.Wrapper):
         @functools.wraps(layer.call)  # its arguments are the wrapper's
         def call(*args, **kwargs):
             seed = Stream(self.seed_generator.next())
-            draw = [weight.sample(each) for weight, each in self._seeds(seed)]
+            draw = [weight.sample(each) for weight, each in self.streams(seed)]
             return self._outputs(draw, args, kwargs)
 
         self.call = call
@@ -124,26 +126,21 @@ class VarianceWrapper(RandomWeights, _keras.BuildsInner, keras.layers.Wrapper):
         """(number, path, variable) of the weights that are to be random. The numbers
         are those of all weights, so that others chosen have other variables in a file.
         """
-        found = {}
-        for path, layer in layer_paths(self.layer).items():
-            for variable in _keras.made_trainable(layer):
-                name = f"{path}/{variable.name}".lstrip("/")
-                found.setdefault(id(variable), (name, variable))  # it may be shared
-        weights = [(index, *each) for index, each in enumerate(found.values())]
+        weights = [(index, *each) for index, each in enumerate(named(self.layer))]
         if self.patterns is None:
-            chosen = [each for each in weights if _is_kernel(each[2])]
+            chosen = [each for each in weights if is_kernel(each[2])]
             expected = "a layer that has trainable weights of two axes or more"
             checks.require(chosen, "layer", expected, self.layer)
             return chosen
         names = [name for _, name, _ in weights]
         expected = f"found in some of {names}, the weights of '{self.layer.name}'"
         for pattern in self.patterns:
-            found = any(re.search(pattern, name) for name in names)
+            found = any(_means(pattern, *each[:2]) for each in weights)
             checks.require(found, "weights", expected, pattern)
         return [
             (index, name, variable)
             for index, name, variable in weights
-            if any(re.search(pattern, name) for pattern in self.patterns)
+            if any(_means(pattern, index, name) for pattern in self.patterns)
         ]
 
     def load_own_variables(self, store):
@@ -169,20 +166,16 @@ class VarianceWrapper(RandomWeights, _keras.BuildsInner, keras.layers.Wrapper):
         return self._outputs(means, args, kwargs)
 
     def zero_mean_outputs(self, seed, *args, **kwargs):
-        draw = [weight.deviation(each) for weight, each in self._seeds(seed)]
+        draw = [weight.deviation(each) for weight, each in self.streams(seed)]
         return self._outputs(draw, args, kwargs)
 
     def drawn(self, seed):
         draw = {
             id(weight.variable): weight.sample(each)
-            for weight, each in self._seeds(seed)
+            for weight, each in self.streams(seed)
         }
         values = [draw.get(id(each), each) for each in self.layer.variables]
         return _keras.clone(self.layer, name=self.name), values
-
-    def _seeds(self, seed):
-        """(weight, its own stream of seeds) of each random weight."""
-        return [(x, seed.of_weight(k)) for k, x in enumerate(self.random_weights)]
 
     def _outputs(self, values, args, kwargs):
         """What the layer returns with values in the place of its random weights."""
@@ -226,21 +219,45 @@ class VarianceWrapper(RandomWeights, _keras.BuildsInner, keras.layers.Wrapper):
         return config
 
 
-def _is_kernel(variable):
+def named(layer):
+    """(path, variable) of the weights of a layer that were made to be trained, those of
+    the layers inside of it too, each once."""
+    found = {}
+    for path, each in layer_paths(layer).items():
+        for variable in _keras.made_trainable(each):
+            name = f"{path}/{variable.name}".lstrip("/")
+            found.setdefault(id(variable), (name, variable))  # it may be shared
+    return list(found.values())
+
+
+def is_kernel(variable):
     """Whether a weight is random by default. Some biases have two axes."""
     no_kernel = re.search("bias|gamma|beta", variable.name)
     return len(variable.shape) > 1 and not no_kernel
 
 
+def _means(pattern, index, name):
+    """Whether a weight with this number and path is one that a pattern means."""
+    number = isinstance(pattern, int)
+    return pattern == index if number else bool(re.search(pattern, name))
+
+
 def _patterns(weights):
-    """Regular expressions, in a list."""
-    patterns = [weights] if isinstance(weights, str) else weights
+    """Regular expressions, and numbers, in a list."""
+    patterns = list(weights) if isinstance(weights, list | tuple) else [weights]
     try:
-        known = [re.compile(pattern) for pattern in checks.names("weights", patterns)]
+        known = patterns and all(map(_is_pattern, patterns))
     except re.error:
-        known = []
-    checks.require(known, "weights", "regular expressions", weights)
-    return list(patterns)
+        known = False
+    expected = "regular expressions, or numbers of weights"
+    checks.require(known, "weights", expected, weights)
+    return patterns
+
+
+def _is_pattern(value):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value >= 0
+    return isinstance(value, str) and bool(value) and bool(re.compile(value))
 
 
 def _check_own_weights(layer):

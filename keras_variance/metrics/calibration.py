@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_variance import checks
+from keras_variance.types import DType
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -50,7 +51,11 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     _direction = "down"  # so that EarlyStopping knows what is better
 
     def __init__(
-        self, bins: int = 15, from_logits: bool = False, name="ece", dtype=None
+        self,
+        bins: int = 15,
+        from_logits: bool = False,
+        name: str | None = "ece",
+        dtype: DType = None,
     ):
         bins = checks.integer("bins", bins, minimum=1)
         from_logits = checks.flag("from_logits", from_logits)
@@ -63,7 +68,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true, y_pred = _classes(y_true, y_pred, self.from_logits, self.dtype)
+        y_true, y_pred = classes_of(y_true, y_pred, self.from_logits, self.dtype)
         # A maximum may pass over NaN, and a row that is NaN is in no bin
         is_nan = ops.any(ops.isnan(y_pred), axis=-1)
         confidence = ops.where(is_nan, np.nan, ops.max(y_pred, axis=-1))
@@ -128,13 +133,15 @@ class BrierScore(keras.metrics.Mean):
 
     _direction = "down"
 
-    def __init__(self, from_logits: bool = False, name="brier", dtype=None):
+    def __init__(
+        self, from_logits: bool = False, name: str | None = "brier", dtype: DType = None
+    ):
         from_logits = checks.flag("from_logits", from_logits)
         super().__init__(name=name, dtype=dtype)
         self.from_logits = from_logits
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true, y_pred = _classes(y_true, y_pred, self.from_logits, self.dtype)
+        y_true, y_pred = classes_of(y_true, y_pred, self.from_logits, self.dtype)
         error = ops.sum(ops.square(y_pred - y_true), axis=-1)
         super().update_state(error, sample_weight)
 
@@ -142,7 +149,7 @@ class BrierScore(keras.metrics.Mean):
         return {**super().get_config(), "from_logits": self.from_logits}
 
 
-def _classes(y_true, y_pred, from_logits, dtype):
+def classes_of(y_true, y_pred, from_logits, dtype):
     """One-hot labels and probabilities, both (batch, classes)."""
     y_true = ops.convert_to_tensor(y_true)
     y_pred = ops.convert_to_tensor(y_pred, dtype)

@@ -1,6 +1,8 @@
 """`export`: a sampled ensemble as files that need neither Keras nor this package."""
 
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras import ops, tree
@@ -11,13 +13,14 @@ from keras_variance.serving import onnx, server
 from keras_variance.serving.interface import Interface
 from keras_variance.serving.server import SEEDED
 from keras_variance.serving.versions import Versions
-from keras_variance.transforms.draw import draw_layers
+from keras_variance.transforms.draws import draw_layers
 from keras_variance.transforms.moments import heads
 from keras_variance.transforms.moments.propagate import propagate_moments
 from keras_variance.transforms.moments.rules import UnsupportedError
 from keras_variance.transforms.outputs import resolve
-from keras_variance.transforms.predictive import Predictive, of_samples
+from keras_variance.transforms.predictives import Predictive, of_samples
 from keras_variance.transforms.walk import is_functional
+from keras_variance.types import AnyLikelihood, Arrays
 
 # What marks the folder of a version
 FORMATS = {"saved_model": "saved_model.pb", "onnx": "frozen.onnx"}
@@ -26,23 +29,23 @@ BACKENDS = {"saved_model": ("tensorflow",), "onnx": ("tensorflow", "torch")}
 
 
 def export(
-    model,
-    path,
+    model: keras.Model,
+    path: str | PathLike,
     samples: int = 20,
     version: int | None = None,
-    likelihood="auto",
-    input_signature=None,
+    likelihood: AnyLikelihood = "auto",
+    input_signature: Any = None,
     frozen: bool | None = None,
     seed: int | None = None,
-    warmup=None,
-    head="quasi_monte_carlo",
+    warmup: Arrays | None = None,
+    head: str | heads.Head = "quasi_monte_carlo",
     format: str = "saved_model",
 ) -> Path:
     """Write a SavedModel, or ONNX files, of the model's ensemble, `path/<version>/`.
 
     A SavedModel needs TensorFlow alone. Its endpoints (signatures) take the model's
-    inputs by name and return `mean`, `variance`, `entropy` and `mutual_information` as
-    in `Prediction`, the last two for outputs with a likelihood only:
+    inputs by name and return `mean`, `variance`, `entropy`, `mutual_information` and
+    `aleatoric`, those that are not None in `Prediction`:
 
     - `serving_default`: of the ensemble, with fresh noise in each call.
     - `serving_seeded`: with another input, `seed`, an int64 scalar: the same seed
@@ -110,8 +113,8 @@ def export(
     >>> import tensorflow as tf
     >>> serve = tf.saved_model.load(folder).signatures["serving_default"]
     >>> outputs = serve(x=tf.ones((2, 4)))
-    >>> sorted(outputs), outputs["mean"].shape
-    (['entropy', 'mean', 'mutual_information', 'variance'], TensorShape([2, 3]))
+    >>> sorted(outputs)
+    ['aleatoric', 'entropy', 'mean', 'mutual_information', 'variance']
     """
     marker = FORMATS[checks.one_of("format", format, FORMATS)]
     checks.backend(

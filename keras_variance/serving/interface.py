@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_variance.transforms.outputs import for_outputs
-from keras_variance.transforms.predictive import flat_statistics
+from keras_variance.transforms.predictives import flat_statistics
 from keras_variance.transforms.walk import functional, is_functional
 
 
@@ -112,9 +112,7 @@ class Interface:
         ):
             answer = {"mean": each["mean"], "variance": each["variance"]}
             if likelihood is not None:
-                answer["entropy"] = likelihood.entropy(each["mean"])
-                information = answer["entropy"] - each["expected_entropy"]
-                answer["mutual_information"] = ops.maximum(information, 0)
+                answer |= likelihood.uncertainties(each)
             named |= {prefix + key: value for key, value in answer.items()}
         return named
 

@@ -3,7 +3,11 @@
 import json
 import os
 import uuid
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
+
+from numpy.typing import ArrayLike
 
 from keras_variance import checks
 from keras_variance.serving.versions import local_path
@@ -14,7 +18,12 @@ SEEDED = "serving_seeded"
 POLICIES = {"latest": "latest { num_versions: 1 }", "all": "all {}"}
 
 
-def write_warmup(folder, signatures, inputs, seed: int = 0):
+def write_warmup(
+    folder: str | PathLike,
+    signatures: Sequence[str],
+    inputs: Mapping[str, ArrayLike],
+    seed: int = 0,
+) -> None:
     """Write requests that a server runs when it loads a version.
 
     Args:
@@ -70,7 +79,9 @@ def protos():
     return predict_pb2, prediction_log_pb2
 
 
-def write_models_config(path, models: dict, versions="latest"):
+def write_models_config(
+    path: str | PathLike, models: dict, versions: str | Sequence[int] = "latest"
+) -> None:
     """Write a configuration file of TF Serving, for `--model_config_file`.
 
     Args:

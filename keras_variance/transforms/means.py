@@ -7,7 +7,8 @@ from keras import tree
 
 from keras_variance import checks
 from keras_variance.distributions import posteriors
-from keras_variance.layers import RandomWeights, find_variance_layers
+from keras_variance.layers.paths import find_variance_layers
+from keras_variance.layers.weights import RandomWeights
 from keras_variance.random import SeedGenerator, Stream
 from keras_variance.transforms.walk import (
     Interpreter,

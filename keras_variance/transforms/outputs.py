@@ -4,7 +4,10 @@ import keras
 from keras import tree
 
 from keras_variance import _keras, checks, likelihoods
-from keras_variance.likelihoods import Bernoulli, Categorical
+from keras_variance.layers.weights import RandomWeights
+from keras_variance.likelihoods import Bernoulli, Categorical, Classification
+from keras_variance.losses import NegativeLogLikelihood
+from keras_variance.transforms.walk import Interpreter
 
 
 def resolve(model, likelihood="auto"):
@@ -40,12 +43,8 @@ def resolve(model, likelihood="auto"):
     )
     resolved = [_resolve(x, loss, _activation(y), model) for x, loss, y in each]
     for x, y in zip(resolved, graph.outputs, strict=True):
-        if isinstance(x, Categorical) and y.shape[-1] == 1:
-            raise ValueError(
-                "A categorical output must have two classes or more on its last axis; "
-                "one probability is 'bernoulli'. "
-                f"Received: likelihood={x!r}, output.shape={y.shape}"
-            )
+        if x is not None:
+            x.check_outputs(y.shape)
     return tree.pack_sequence_as(graph.output, resolved)
 
 
@@ -83,18 +82,20 @@ def _resolve(likelihood, loss, activation, model):
         return by_activation if said == "unknown" else said
     if not isinstance(likelihood, str) or likelihood not in likelihoods.MEMBERS:
         return None if likelihood is None else likelihoods.get(likelihood)
+    kind = likelihoods.MEMBERS[likelihood]
     for known in (said, by_activation):
-        if type(known) is likelihoods.MEMBERS[likelihood]:
+        if type(known) is kind:
             return known
+    if not issubclass(kind, Classification):
+        return kind()
     if activation is None:
-        name = likelihoods.MEMBERS[likelihood].__name__
         raise ValueError(
             f"Argument `likelihood` must be an object here, such as "
-            f"`keras_variance.likelihoods.{name}(from_logits=True)`: model "
+            f"`keras_variance.likelihoods.{kind.__name__}(from_logits=True)`: model "
             f"'{model.name}' does not tell whether its outputs are logits. "
             f"Received: likelihood={likelihood!r}"
         )
-    return likelihoods.MEMBERS[likelihood](from_logits=True)
+    return kind(from_logits=True)
 
 
 _LOSSES = {
@@ -117,7 +118,10 @@ _REGRESSION = (
 
 
 def _of_loss(loss):
-    """What a loss says of an output: a likelihood, None for regression, "unknown"."""
+    """What a loss says of an output: a likelihood, None for numbers whose distribution
+    it does not know, "unknown"."""
+    if isinstance(loss, NegativeLogLikelihood):
+        return loss.likelihood
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
     if callable(loss) and not isinstance(loss, keras.losses.Loss):
@@ -156,14 +160,16 @@ _TRANSPARENT = (
 
 def _activation(tensor):
     """The last activation of a symbolic output: "softmax", "sigmoid", "other"; None
-    where it cannot be seen, in a layer that is not Keras's or this package's."""
+    where it cannot be seen: in a layer not of Keras that has no random weights."""
     node = _keras.node_of(tensor)
     if node is None:
         return None
     operation = node.operation
+    index = [id(x) for x in node.outputs].index(id(tensor))
     if _keras.is_functional(operation):
-        index = [id(x) for x in node.outputs].index(id(tensor))
         return _activation(_keras.graph(operation).outputs[index])
+    if isinstance(operation, Interpreter):
+        return _of_transform(operation, index, len(node.outputs))
     while isinstance(operation, keras.layers.Wrapper):
         operation = operation.layer
     if isinstance(operation, keras.layers.Softmax | _keras.Softmax):
@@ -182,5 +188,19 @@ def _activation(tensor):
         found, same = _activation(source), source.shape[-1] == tensor.shape[-1]
         # Of a softmax the classes must stay on the last axis
         return found if same or found != "softmax" else "other"
-    package = type(operation).__module__.split(".")[0]
-    return "other" if package in ("keras", "keras_variance") else None
+    of_keras = type(operation).__module__.split(".")[0] == "keras"
+    return "other" if of_keras or isinstance(operation, RandomWeights) else None
+
+
+def _of_transform(layer, index, count):
+    """As `_activation`, of an output of a transform's layer: predictions by the
+    layer's likelihood, if it has one, else what the source returns."""
+    if not _keras.is_functional(layer.model):
+        return None
+    sources = _keras.graph(layer.model).outputs
+    if len(sources) != count:
+        return None  # statistics
+    likelihood = for_outputs(getattr(layer, "likelihood", None), sources)[index]
+    if isinstance(likelihood, Classification):
+        return "softmax" if isinstance(likelihood, Categorical) else "sigmoid"
+    return _activation(sources[index])

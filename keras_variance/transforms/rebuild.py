@@ -5,13 +5,16 @@ from keras import ops, tree
 
 from keras_variance import _keras
 from keras_variance._keras import is_functional
+from keras_variance.layers import layer_paths
 from keras_variance.transforms.walk import flat, functional, new_input
 
 
 def rebuild(model, make):
     """A model with `make(layer)` in the place of each layer of another.
 
-    Nesting, names and the kind of models are kept, and shared layers shared.
+    Nesting, names and the kind of models are kept, and shared layers shared. Frozen
+    nested models stay frozen; the outer one is new, and what is frozen of it are its
+    layers.
 
     Args:
         model: A built Sequential or Functional model.
@@ -23,6 +26,8 @@ def rebuild(model, make):
         if id(layer) not in made:
             nested = is_functional(layer)
             made[id(layer)] = build(layer, inputs) if nested else make(layer)
+            if nested and not layer.trainable:
+                _freeze(made[id(layer)])
         return made[id(layer)]
 
     def build(model, like=None):
@@ -49,6 +54,15 @@ def rebuild(model, make):
         return keras.Model(inputs, outputs, name=model.name)
 
     return build(model)
+
+
+def _freeze(model):
+    """Set a model's `trainable` to False, and not that of the layers in it, which other
+    models may have too."""
+    before = [(layer, layer.trainable) for layer in layer_paths(model).values()][1:]
+    model.trainable = False
+    for layer, trainable in before:
+        layer.trainable = trainable
 
 
 def assign(variable, value):

@@ -9,7 +9,8 @@ from keras import ops, tree
 
 from keras_variance import _keras
 from keras_variance.estimators import merge, split
-from keras_variance.layers import RandomWeights, VarianceLayer
+from keras_variance.layers import VarianceLayer
+from keras_variance.layers.weights import RandomWeights
 from keras_variance.random import Stream, seeded_scope
 from keras_variance.transforms.moments.propagate import propagate
 from keras_variance.transforms.moments.rules import Moments
@@ -136,24 +137,27 @@ class Draws:
         return draw
 
     def _variance_layer(self, step, seed):
-        layer, random = step.operation, step.operation.random_linear()
+        layer, random = step.operation, step.operation.random_linears()
 
-        def sampler(inputs, repeats):
-            inputs = layer.prepare(inputs)
+        def sampler(random, inputs, repeats):
             shared = self.ensemble.shared_noise
             return layer.estimator.sampler(random, inputs, repeats, shared)
 
-        first = step.args[0]
-        known = sampler(first.tensor, 1) if isinstance(first, Known) else None
+        first, known = step.args[0], None
+        if isinstance(first, Known):
+            known = sampler(random[0], layer.prepare(first.tensor), 1)
 
         def draw(args, kwargs, index):
-            x = _tensor(self._repeat(args[0])) if known is None else None
-            sample = known or sampler(x, self.chunk)
-            outputs = sample(seed.of_sample(index * self.chunk), self.chunk)
+            samplers = [known, *random[1:]] if known else random
+            x = None if known else layer.prepare(_tensor(self._repeat(args[0])))
+            streams = layer.streams(seed.of_sample(index * self.chunk))
+            for each, (_, stream) in zip(samplers, streams, strict=True):
+                sample = known if each is known else sampler(each, x, self.chunk)
+                x = sample(stream, self.chunk)
             mask = output_mask(layer, args[0].tensor)
             if known and mask is not None:
                 mask = _repeat(mask, self.chunk, 0)
-            return Samples(finish_call(layer, layer.activate(outputs), mask))
+            return Samples(finish_call(layer, layer.activate(x), mask))
 
         return draw
 

@@ -2,11 +2,8 @@
 
 import keras
 
-from keras_variance.layers import (
-    find_variance_layers,
-    layer_paths,
-    variance_layers,
-)
+from keras_variance.layers import layer_paths, variance_layers
+from keras_variance.layers.paths import find_variance_layers
 from keras_variance.transforms.walk import is_functional, operations
 
 DROPOUTS = (
@@ -35,13 +32,18 @@ def is_source(dropout: bool):
     return has_noise
 
 
+def is_random(model, dropout: bool) -> bool:
+    """Whether a model has variance layers or, if asked for, dropout."""
+    every = layer_paths(model).values()
+    noisy = dropout and any(isinstance(layer, DROPOUTS) for layer in every)
+    return noisy or bool(variance_layers(model))
+
+
 def check_random(model, dropout: bool):
     """Raise ValueError if nothing in a model is random, dropout cannot be seen, or
     what is random has a state."""
-    every = layer_paths(model).values() if isinstance(model, keras.Model) else ()
-    noisy = dropout and any(isinstance(layer, DROPOUTS) for layer in every)
-    if not noisy:
-        find_variance_layers(model)  # raises if there are none
+    if not (isinstance(model, keras.Model) and is_random(model, dropout)):
+        find_variance_layers(model)  # raises
     for each in operations(model) if is_functional(model) else [model]:
         if not isinstance(each, keras.Layer) or isinstance(each, DROPOUTS):
             continue

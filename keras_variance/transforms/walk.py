@@ -16,7 +16,8 @@ from keras import ops, tree
 
 from keras_variance import _keras, checks
 from keras_variance._keras import is_functional
-from keras_variance.layers import RandomWeights, variance_layers
+from keras_variance.layers import variance_layers
+from keras_variance.layers.weights import RandomWeights
 
 
 def walk(model, inputs, call, **context):
@@ -139,7 +140,7 @@ class Program:
 
         Its arguments are `Known`s, and what it returned for unknown ones.
         """
-        values = {}
+        values: dict[Unknown, Any] = {}
 
         def value(x):
             return values[x] if isinstance(x, Unknown) else x
@@ -251,6 +252,7 @@ class Interpreter(keras.Model):
         super().__init__(**{"name": model.name, "autocast": False, **kwargs})
         if is_functional(model):
             functional(model)  # is built
+            self.built = True
         self.model = model
 
     def as_model(self):

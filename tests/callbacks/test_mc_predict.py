@@ -3,11 +3,14 @@ import csv
 import keras
 import numpy as np
 import pytest
+from scipy import stats
 
 import keras_variance as kv
 from keras_variance.callbacks import mc_predict
 from tests.backends import BACKEND
 from tests.transforms.models import subclassed
+
+CLASSES = kv.likelihoods.Classification.measures
 
 
 def new(rng, **arguments):
@@ -33,7 +36,7 @@ def test_logs(rng, capsys, tmp_path):
     model, x, y = new(rng, posterior="layer_alpha")
     path = tmp_path / "log.csv"
     callbacks = [
-        kv.callbacks.MCPredict(x, y, metrics=mc_predict.METRICS),
+        kv.callbacks.MCPredict(x, y, metrics=CLASSES),
         keras.callbacks.CSVLogger(path),
         keras.callbacks.ModelCheckpoint(
             tmp_path / "best.keras", "val_ensemble_nll", mode="min", save_best_only=True
@@ -44,7 +47,7 @@ def test_logs(rng, capsys, tmp_path):
     names = {
         f"val_{predictor}_{metric}"
         for predictor in mc_predict.PREDICTORS
-        for metric in mc_predict.METRICS
+        for metric in CLASSES
     }
     assert names <= set(history)
     # The likelihood gets better, so "max" stops at once
@@ -132,9 +135,117 @@ def test_nan_is_no_metric(rng):
     """Not the accuracy and the calibration of the first class."""
     model, x, y = new(rng)
     model.layers[-1].bias.assign(np.full(3, np.nan))
-    callback = kv.callbacks.MCPredict(x, y, metrics=mc_predict.METRICS)
+    callback = kv.callbacks.MCPredict(x, y, metrics=CLASSES)
     logs = {}
     callback.set_model(model)
     callback.on_train_begin()
     callback.on_epoch_end(0, logs)
     assert len(logs) == 16 and np.isnan([*logs.values()]).all()
+
+
+def regression(rng, loss=None, units=2):
+    x = rng.normal(size=(100, 4)).astype("float32")
+    y = (x @ [1, -1, 0, 2] + rng.normal(size=100)).astype("float32")
+    dense = kv.VarianceDense(units, posterior="layer_alpha")
+    hidden = [kv.VarianceDense(8, "relu", posterior="layer_alpha"), dense]
+    model = keras.Sequential([keras.Input((4,)), *hidden])
+    model.compile("adam", loss or kv.losses.GaussianNLL())
+    return model, x, y
+
+
+def test_numbers(rng):
+    """RMSE of the means, and the NLL of the mixture."""
+    model, x, y = regression(rng)
+    callback = kv.callbacks.MCPredict(x, y, 200)
+    logs = {}
+    callback.set_model(model)
+    callback.on_train_begin()
+    callback.on_epoch_end(0, logs)
+    names = {f"val_{p}_{m}" for p in mc_predict.PREDICTORS for m in ("rmse", "nll")}
+    assert set(logs) == names
+    prediction = kv.mc_predict(model, x, 400, verbose=0)
+    rmse = np.sqrt(np.mean((prediction.mean[:, 0] - y) ** 2))
+    np.testing.assert_allclose(logs["val_ensemble_rmse"], rmse, rtol=0.1)
+    nll = -np.mean(kv.log_likelihood(model, x, y, 400, verbose=0))
+    np.testing.assert_allclose(logs["val_ensemble_nll"], nll, rtol=0.1)
+    outputs = np.asarray(kv.transforms.propagate_mean(model)(x), "float64")
+    density = stats.norm(outputs[:, 0], np.exp(outputs[:, 1] / 2)).logpdf(y)
+    np.testing.assert_allclose(logs["val_mean_nll"], -np.mean(density), rtol=1e-4)
+    error = outputs[:, 0] - y
+    rmse = np.sqrt(np.mean(error**2))
+    np.testing.assert_allclose(logs["val_mean_rmse"], rmse, rtol=1e-4)
+
+
+def test_the_ensemble_of_numbers_is_a_mixture(rng):
+    """Not one Gaussian around the mean, which would be far worse."""
+    dense = kv.VarianceDense(1, posterior=kv.posteriors.Additive(0.0))
+    model = keras.Sequential([keras.Input((4,)), dense])
+    loss = kv.losses.GaussianNLL(scale=0.3)
+    model.compile("adam", loss)
+    x = rng.normal(size=(50, 4)).astype("float32")
+    y = np.asarray(model(x))[:, 0]
+    callback = kv.callbacks.MCPredict(x, y, 500, predictors=["ensemble"])
+    logs = {}
+    callback.set_model(model)
+    callback.on_train_begin()
+    callback.on_epoch_end(0, logs)
+    nll = -np.mean(kv.log_likelihood(model, x, y, 500, verbose=0))
+    np.testing.assert_allclose(logs["val_ensemble_nll"], nll, rtol=0.1)
+    p = kv.mc_predict(model, x, 500, verbose=0).mean
+    assert -np.mean(loss.likelihood.log_likelihood(y, p)) > 3 * nll
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "ece", "brier"])
+def test_metrics_of_classes_are_refused_for_numbers(metric, rng):
+    model, x, y = regression(rng)
+    callback = kv.callbacks.MCPredict(x, y, metrics=["nll", metric])
+    message = rf"`metrics`.*\['nll', 'rmse'\].*Received: metrics=.*'{metric}'"
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, y, verbose=0, callbacks=[callback])
+
+
+def test_numbers_and_classes(rng):
+    """Each output has the metrics of what it is."""
+    x = keras.Input((4,))
+    h = kv.VarianceDense(6, "relu", posterior="layer_alpha")(x)
+    kind = keras.layers.Dense(3, "softmax", name="kind")(h)
+    size = kv.LearnedScale(name="size")(keras.layers.Dense(1)(h))
+    model = keras.Model(x, [kind, size])
+    model.compile("adam", ["sparse_categorical_crossentropy", kv.losses.GaussianNLL()])
+    data = rng.normal(size=(20, 4)).astype("float32")
+    y = [rng.integers(0, 3, 20), rng.normal(size=20)]
+    callback = kv.callbacks.MCPredict(data, y, predictors=["ensemble"])
+    logs = model.fit(data, y, verbose=0, callbacks=[callback]).history
+    names = {name.removeprefix("val_ensemble_") for name in logs if "ensemble" in name}
+    assert names == {"kind_accuracy", "kind_nll", "kind_ece", "size_rmse", "size_nll"}
+    assert np.isfinite([logs[f"val_ensemble_{name}"] for name in names]).all()
+
+
+def heavy_tails(df):
+    """A model of numbers with heavy tails, and its data."""
+    model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(2)])
+    model.compile("adam", kv.losses.StudentTNLL(df))
+    return model, np.ones((8, 4)), np.ones(8)
+
+
+@pytest.mark.parametrize("predictor", ["sample", "ensemble"])
+def test_a_variance_that_does_not_exist(predictor):
+    """It is refused before the model is trained, as `mc_predict` refuses it."""
+    model, x, y = heavy_tails(df=2.0)
+    before = model.get_weights()
+    callback = kv.callbacks.MCPredict(x, y, predictors=[predictor])
+    with pytest.raises(ValueError, match=r"`df` must be above 2 .*Received: df=2\.0"):
+        model.fit(x, y, verbose=0, callbacks=[callback])
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    with pytest.raises(ValueError, match=r"`df` must be above 2 .*Received: df=2\.0"):
+        kv.mc_predict(model, x, verbose=0)
+
+
+def test_a_variance_that_exists_or_is_not_asked_for():
+    for df, predictors in ((2.5, mc_predict.PREDICTORS), (2.0, ["mean", "zero_mean"])):
+        model, x, y = heavy_tails(df)
+        callback = kv.callbacks.MCPredict(x, y, predictors=predictors)
+        logs = model.fit(x, y, verbose=0, callbacks=[callback]).history
+        names = {f"val_{each}_{x}" for each in predictors for x in ("rmse", "nll")}
+        assert names < {*logs} and np.isfinite([logs[name] for name in names]).all()

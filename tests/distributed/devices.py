@@ -104,7 +104,7 @@ def predictions(model, x, y):
     moments = kv.moment_predict(model, x, **options)
     result = {f"mc_predict: {k}": v for k, v in sampled._asdict().items()}
     result |= {f"moment_predict: {k}": v for k, v in moments._asdict().items()}
-    del result["moment_predict: samples"]
+    result = {k: v for k, v in result.items() if v is not None}
     result["elbo"] = kv.elbo(model, x, y, 6, seed=1, **options)
     result["predict"] = model.predict(x, **options)
     result["draw"] = kv.transforms.draw(model, seed=1).predict(x, **options)

@@ -3,6 +3,8 @@ import warnings
 import keras
 import pytest
 
+from examples import networks
+
 
 @pytest.fixture
 def eagerly():
@@ -29,3 +31,10 @@ def toolbox():
             warnings.simplefilter("ignore")
             import art.attacks.evasion  # noqa: F401
     yield
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """The network with 7 of its 13 convolutions; `test_networks.py` has all of it."""
+    stock = tuple((filters, ()) for filters, _ in networks.VGG_GROUPS[:-1])
+    monkeypatch.setattr(networks, "VGG_GROUPS", (*stock, networks.VGG_GROUPS[-1]))

@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from examples import networks
 from examples.paper import (
     cifar,
     cifar_adversarial,
@@ -24,20 +23,11 @@ from tests import backends
 from tests.examples.test_paper import smoke
 
 
-@pytest.fixture
-def shallow(monkeypatch):
-    """The network with 7 of its 13 convolutions; `test_networks.py` has all of it."""
-    stock = tuple((filters, ()) for filters, _ in networks.VGG_GROUPS[:-1])
-    monkeypatch.setattr(networks, "VGG_GROUPS", (*stock, networks.VGG_GROUPS[-1]))
-
-
 def smoke_at_width(module, folder):
     return smoke(module, folder, f"{module.NAME}_width{cifar.SMOKE_WIDTH:g}")
 
 
-@pytest.mark.skipif(
-    backends.BACKEND == "jax", reason="minutes of compilation: `test_cifar_train` runs"
-)
+@backends.once
 @pytest.mark.usefixtures("shallow", "eagerly")
 def test_experiments(tmp_path, capsys):
     """Both with the variance network of the log-uniform prior."""
@@ -75,12 +65,11 @@ def test_experiments(tmp_path, capsys):
     for row in results.values():
         assert row["members"] == [row["ensemble"]] and row["seconds"] > 0
 
-    if backends.BACKEND == "tensorflow":
-        results = smoke_at_width(cifar_adversarial, tmp_path)
-        assert capsys.readouterr().out.count("Training cifar") == 1  # on such images
-        assert [len(rates) for rates in results["figure"].values()] == [2] * 5
-        assert tuple(results["levels"]) == cifar_adversarial.SWEPT
-        assert all(0 <= row["accuracy"] <= 100 for row in results["attacks"])
+    results = smoke_at_width(cifar_adversarial, tmp_path)
+    assert capsys.readouterr().out.count("Training cifar") == 1  # on such images
+    assert [len(rates) for rates in results["figure"].values()] == [2] * 5
+    assert tuple(results["levels"]) == cifar_adversarial.SWEPT
+    assert all(0 <= row["accuracy"] <= 100 for row in results["attacks"])
 
 
 def test_cifar100_page(tmp_path):
@@ -112,6 +101,7 @@ def test_cifar_train(tmp_path):
     assert 0 <= float(row["val_ensemble_accuracy"]) <= 1
 
 
+@backends.once
 def test_cifar_train_survives_a_kill(tmp_path):
     """By SIGKILL, once its first epoch has been logged."""
     command = [sys.executable, "-m", "examples.paper.cifar_train", "deterministic"]

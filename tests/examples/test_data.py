@@ -1,3 +1,5 @@
+import gzip
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,66 @@ def test_load_data_without_network(monkeypatch):
     monkeypatch.setattr(data.keras.datasets.mnist, "load_data", offline)
     with pytest.raises(OSError, match=r"mnist\.npz \(data_dir\)\. URL fetch failure"):
         data.load_data("mnist")
+
+
+def idx(images):
+    """The bytes of an IDX file."""
+    header = np.array([0x803, *images.shape], ">u4")
+    return header.tobytes() + images.tobytes()
+
+
+def test_load_test_images_from_idx(tmp_path, rng):
+    images = rng.integers(0, 256, (5, 28, 28), "uint8")
+    path = tmp_path / "notmnist" / "t10k-images-idx3-ubyte.gz"
+    with pytest.raises(OSError, match=r"notMNIST-to-MNIST has it\. .*No such file"):
+        data.load_test_images("notmnist", tmp_path)
+    with pytest.raises(OSError, match="notmnist is read from a folder"):
+        data.load_test_images("notmnist")
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(idx(images)))
+    x = data.load_test_images("notmnist", tmp_path)
+    assert x.dtype == "float32"
+    np.testing.assert_allclose(255 * x[..., 0], images, rtol=1e-6)
+    for broken in (idx(images)[:-1], idx(images)[:7], b"1" + idx(images)[1:]):
+        path.write_bytes(gzip.compress(broken))
+        with pytest.raises(ValueError, match="must be an IDX file of images"):
+            data.load_test_images("notmnist", tmp_path)
+    path.write_bytes(gzip.compress(idx(images))[:-20])
+    with pytest.raises(OSError, match="Compressed file ended before"):
+        data.load_test_images("notmnist", tmp_path)
+
+
+def test_load_test_images_from_jpegs(tmp_path, rng):
+    """Each pixel is the mean of four; gray images become colored ones."""
+    from PIL import Image
+
+    folder = tmp_path / "tiny-imagenet-200" / "val" / "images"
+    with pytest.raises(OSError, match=r"tiny-imagenet-200.zip has it. No JPEG files"):
+        data.load_test_images("tiny_imagenet", tmp_path)
+    folder.mkdir(parents=True)
+    gray = np.kron(rng.integers(0, 256, (8, 8), "uint8"), np.ones((8, 8), "uint8"))
+    color = np.kron(
+        rng.integers(0, 256, (8, 8, 3), "uint8"), np.ones((8, 8, 1), "uint8")
+    )
+    for name, image in (("val_0", gray), ("val_1", color)):
+        Image.fromarray(image).save(folder / f"{name}.JPEG", quality=100, subsampling=0)
+    x = data.load_test_images("tiny_imagenet", tmp_path)
+    assert x.shape == (2, 32, 32, 3)
+    expected = np.stack([np.repeat(gray[..., None], 3, axis=-1), color])
+    expected = expected.reshape(2, 32, 2, 32, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(255 * x, expected, atol=6)
+
+
+def test_load_test_images_of_other_data_sets(tmp_path, rng):
+    names = ("x_train", "y_train", "x_test", "y_test")
+    arrays = {
+        name: rng.integers(0, 256, (4, 8, 8, 3)[: 4 if "x" in name else 1])
+        for name in names
+    }
+    arrays["x_train"][0, 0, 0, 0] = 255
+    np.savez(tmp_path / "cifar100.npz", **arrays)
+    x = data.load_test_images("cifar100", tmp_path)
+    np.testing.assert_allclose(255 * x, arrays["x_test"], rtol=1e-6)
 
 
 def test_normalize(images):

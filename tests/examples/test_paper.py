@@ -18,6 +18,7 @@ from examples.paper import (
     mnist_activations,
     mnist_classification,
     mnist_histogram,
+    mnist_longer,
     mnist_moments,
     mnist_noises,
     mnist_parameterizations,
@@ -34,8 +35,9 @@ from examples.paper import (
     toy,
     training_choices,
 )
+from tests.backends import once
 
-pytestmark = pytest.mark.usefixtures("eagerly")
+pytestmark = [once, pytest.mark.usefixtures("eagerly")]
 
 
 def smoke(module, folder, name=None):
@@ -232,7 +234,7 @@ def test_theorem1_scales_the_means_only():
     np.testing.assert_array_equal(kv.mc_predict(model, x, 10, **options).mean, expected)
     # The limit is the zero-mean network
     (layer,) = kv.layers.variance_layers(model)
-    scale = np.array(layer.random_linear().scale)
+    scale = np.array(layer.kernel_scale)
     zero = common.lenet((8, 8, 1), *common.ONE_VARIANCE_LAYER)
     weights = [np.array(w) for w in model.weights if "log_alpha" not in w.path]
     shapes = [w.shape for w in weights]
@@ -247,6 +249,14 @@ def test_theorem1_scales_the_means_only():
 def test_mnist_starts(tmp_path):
     low, annealed = (rows[0] for rows in smoke(mnist_starts, tmp_path).values())
     assert max(low["log_alpha"]) < -4 and min(annealed["log_alpha"]) > -1
+
+
+def test_mnist_longer(tmp_path):
+    results = smoke(mnist_longer, tmp_path)
+    shorter = mnist_longer.shorter()
+    assert list(results) == list(shorter) == list(mnist_longer.PAPER)
+    for title, (row,) in results.items():
+        assert list(row) == list(shorter[title][1]) == list(mnist_longer.PAPER[title])
 
 
 def test_mnist_tanh(tmp_path):
@@ -312,8 +322,8 @@ def test_when_a_policy_is_good():
 def test_committed_tables_are_made_of_the_figures(name, tmp_path, capsys):
     for path in experiment.RESULTS.glob(f"{name}.*"):
         shutil.copy(path, tmp_path)
-    module = overview.experiment_of(name)
     config = json.loads((tmp_path / f"{name}.json").read_text())["config"]
+    module = overview.experiment_of(name, config)
     _, *options = config.get("command", name).split()
     module.main([*options, "--report", "--results", str(tmp_path)])
     committed = (experiment.RESULTS / f"{name}.md").read_text()

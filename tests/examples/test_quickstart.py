@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from examples import quickstart
+from tests.backends import once
 
 
 def check_screen(output, rows):
@@ -30,12 +31,18 @@ def test_digits(tmp_path, monkeypatch, capsys):
     assert rows["mean of the weights"] <= 0.2
     assert rows["average of 20 samples"] >= 0.97
     assert rows["moments, one pass"] >= 0.97
-    check_screen(capsys.readouterr().out, rows)
+    printed = capsys.readouterr().out
+    check_screen(printed, rows)
     output = tmp_path / "quickstart_output"
+    assert "evaluation.html are in quickstart_output/" in printed
+    page = (output / "evaluation.html").read_text()
+    assert "360 examples, 20 samples of the weights" in page
+    assert f"{rows['moments, one pass']:.4f}" in page
     assert (output / "model.keras").exists()
     assert (output / "activations.png").stat().st_size > 10_000
 
 
+@once
 def test_a_seed_repeats_the_noise(tmp_path):
     """Whatever has been drawn before."""
     kernels = []
@@ -48,6 +55,7 @@ def test_a_seed_repeats_the_noise(tmp_path):
     np.testing.assert_allclose(*kernels, atol=1e-4)
 
 
+@once
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -8,7 +8,7 @@ import pytest
 
 import keras_variance as kv
 from keras_variance.inference.predict import KEPT
-from keras_variance.transforms.predictive import Predictive, predictive
+from keras_variance.transforms.predictives import Predictive, predictive
 from tests import backends
 from tests.transforms.models import ALL, new
 
@@ -256,3 +256,82 @@ def test_nan_stays_and_warns_once(predict, rng):
     for statistic in prediction[:4]:
         is_nan = np.isnan(statistic).reshape(len(x), -1)
         assert is_nan[1].all() and not np.delete(is_nan, 1, axis=0).any()
+
+
+def numbers(rng):
+    dense = kv.VarianceDense(4, posterior="layer_alpha")
+    model = keras.Sequential(
+        [keras.Input((3,)), kv.VarianceDense(6, "tanh", posterior="layer_alpha"), dense]
+    )
+    model.compile(loss=kv.losses.GaussianNLL())
+    return model, rng.normal(size=(5, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("samples", [7, 45])
+def test_numbers(samples, rng):
+    """Aleatoric and epistemic variance, chunk by chunk, against NumPy."""
+    model, x = numbers(rng)
+    streamed = kv.mc_predict(model, x, samples, seed=1, chunk_size=5, verbose=0)
+    options = {"seed": 1, "chunk_size": 5, "return_samples": True, "verbose": 0}
+    every = kv.mc_predict(model, x, samples, likelihood=None, **options).samples
+    m, s = np.split(every.astype("float64"), 2, axis=-1)
+    np.testing.assert_allclose(streamed.mean, m.mean(axis=1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(streamed.variance, m.var(axis=1), rtol=1e-3)
+    aleatoric = np.exp(s).mean(axis=1)
+    np.testing.assert_allclose(streamed.aleatoric, aleatoric, rtol=1e-4)
+    total = aleatoric + m.var(axis=1)
+    np.testing.assert_allclose(streamed.total_variance, total, rtol=1e-4)
+    np.testing.assert_allclose(streamed.stddev, np.sqrt(total), rtol=1e-4)
+    assert streamed.entropy is streamed.mutual_information is streamed.samples is None
+    samples = kv.mc_predict(model, x, samples, **options).samples
+    np.testing.assert_allclose(samples, m, rtol=1e-5, atol=1e-6)
+
+
+def test_moments_of_numbers(rng):
+    """Those of many samples: tanh is nearly linear for small weights."""
+    model, x = numbers(rng)
+    options = {"verbose": 0}
+    moments = kv.moment_predict(model, x, **options)
+    samples = kv.mc_predict(model, x, 5_000, **options)
+    for name in ("mean", "variance", "aleatoric", "stddev"):
+        expected = getattr(samples, name)
+        spread = np.abs(expected).max()
+        np.testing.assert_allclose(getattr(moments, name), expected, atol=0.1 * spread)
+    assert moments.entropy is moments.mutual_information is None
+
+
+def test_integrated_numbers(rng):
+    """The variance within a sample is part of the total, and E[e^s] in closed form."""
+    model, x = numbers(rng)
+    plain = kv.mc_predict(model, x, 10_000, verbose=0)
+    integrated = kv.mc_predict(model, x, 2_000, integrate_last=True, verbose=0)
+    for name in ("mean", "variance", "aleatoric"):
+        expected = getattr(plain, name)
+        spread = np.abs(expected).max()
+        actual = getattr(integrated, name)
+        np.testing.assert_allclose(actual, expected, atol=0.05 * spread)
+
+
+def test_variance_of_labels(rng):
+    """Aleatoric is p (1 − p) of each sample, averaged: of classes and binary labels."""
+    model, x = new("stacked", rng)
+    for name in ("categorical", "bernoulli"):
+        options = {"likelihood": name, "return_samples": True, "verbose": 0}
+        result = kv.mc_predict(model, x, 30, **options)
+        p = result.samples.astype("float64")
+        expected = np.mean(p * (1 - p), axis=1)
+        np.testing.assert_allclose(result.aleatoric, expected, atol=1e-6)
+        mean = p.mean(axis=1)
+        np.testing.assert_allclose(result.total_variance, mean * (1 - mean), atol=1e-6)
+    result = kv.mc_predict(model, x, 30, likelihood=None, verbose=0)
+    assert result.aleatoric is result.total_variance is result.stddev is None
+
+
+def test_no_variance_is_refused(rng):
+    model, x = numbers(rng)
+    for predict in (kv.mc_predict, kv.moment_predict):
+        with pytest.raises(ValueError, match=r"`df`.*Received: df=2"):
+            predict(model, x, likelihood=kv.likelihoods.StudentT(2.0), verbose=0)
+    with pytest.raises(ValueError, match=r"even in number.*Received: output\.shape"):
+        odd = keras.Sequential([keras.Input((3,)), kv.VarianceDense(3)])
+        kv.mc_predict(odd, x, likelihood="gaussian")

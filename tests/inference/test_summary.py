@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 import keras_variance as kv
-from keras_variance.inference.summary import layer_statistics, summary
+from keras_variance.inference.summaries import layer_statistics, summary
 from keras_variance.layers import variance_layers
 from tests.layers.cases import CASES, POSTERIORS, build
 

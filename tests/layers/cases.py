@@ -16,7 +16,8 @@ class Case(NamedTuple):
     input_shape: tuple  # of one example
     tokens: int | None = None  # of which inputs are, and not numbers
     units: tuple = (-1,)  # axes of the outputs that index units
-    weights: int = 2  # kernel and bias
+    weights: int = 2  # kernels and bias
+    kernels: int = 1
 
 
 CASES = {
@@ -102,6 +103,26 @@ CASES = {
         weights=1,
     ),
 }
+# Outputs are not linear in all weights together
+TWO_KERNELS = {
+    "separable_conv1d": Case(
+        kv.VarianceSeparableConv1D,
+        keras.layers.SeparableConv1D,
+        {"filters": 2, "kernel_size": 3, "dilation_rate": 2, "padding": "same"},
+        (5, 3),
+        weights=3,
+        kernels=2,
+    ),
+    "separable_conv2d": Case(
+        kv.VarianceSeparableConv2D,
+        keras.layers.SeparableConv2D,
+        {"filters": 3, "kernel_size": 2, "strides": 2, "depth_multiplier": 2},
+        (3, 5, 2),
+        weights=3,
+        kernels=2,
+    ),
+}
+EVERY = CASES | TWO_KERNELS
 POSTERIORS = tuple(kv.posteriors.MEMBERS)
 ESTIMATORS = tuple(kv.estimators.MEMBERS)
 NOISE_ESTIMATORS = tuple(

@@ -12,6 +12,7 @@ from tests import backends
 from tests.layers.cases import (
     CASES,
     ESTIMATORS,
+    EVERY,
     NOISE_ESTIMATORS,
     POSTERIORS,
     activation,
@@ -25,9 +26,9 @@ from tests.statistics import assert_moments, assert_uncorrelated
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")  # by Keras's test
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("posterior", POSTERIORS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVERY)
 def test_run_layer_test(name, posterior, estimator):
-    case = CASES[name]
+    case = EVERY[name]
     # Keras counts PyTorch's parameters, and the size of the training data, of a layer
     # with a prior, is one, though no weight
     without = posterior == "zero_mean" or backends.BACKEND == "torch"
@@ -47,7 +48,8 @@ def test_run_layer_test(name, posterior, estimator):
         input_shape=shape,
         input_dtype="int32" if case.tokens else None,
         expected_output_shape=stock.compute_output_shape(shape),
-        expected_num_trainable_weights=case.weights + (posterior != "zero_mean"),
+        expected_num_trainable_weights=case.weights
+        + case.kernels * (posterior != "zero_mean"),
         expected_num_non_trainable_weights=0 if prior is None else 1,
         expected_num_seed_generators=1,
         expected_num_losses=0 if prior is None else 1,
@@ -60,10 +62,10 @@ def test_run_layer_test(name, posterior, estimator):
     [("float32", True), ("mixed_float16", False), ("mixed_bfloat16", False)],
 )
 @pytest.mark.parametrize("noise, estimator", NOISE_ESTIMATORS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVERY)
 def test_finite_gradients(name, noise, estimator, policy, jit_compile, rng):
     """For inputs whose squares overflow in half precision, and for zeros."""
-    case = CASES[name]
+    case = EVERY[name]
     families = {"posterior": "neuron_alpha", "noise": noise, "estimator": estimator}
     layer = build(case, rng, **families, dtype=policy)
     x = inputs(case, rng, rows=3) * (1 if case.tokens else 300)
@@ -83,13 +85,14 @@ def test_finite_gradients(name, noise, estimator, policy, jit_compile, rng):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVERY)
 def test_without_variance_is_the_stock_layer(name, estimator, rng):
-    case = CASES[name]
+    case = EVERY[name]
     layer = build(
         case, rng, posterior="additive", estimator=estimator, **activation(case, "tanh")
     )
-    layer.phi.assign(np.full(layer.phi.shape, -80.0))
+    for phi in layer.phis:
+        phi.assign(np.full(phi.shape, -80.0))
     stock = case.stock(**case.arguments, **activation(case, "tanh"))
     stock.build((None, *case.input_shape))
     stock.set_weights(layer.get_weights()[: case.weights])
@@ -101,7 +104,7 @@ def test_without_variance_is_the_stock_layer(name, estimator, rng):
 @pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv2d_transpose"])
 def test_channels_first(name, estimator, rng):
     """The same layer, up to the order of axes. (Compiled: the CPU has XLA's only.)"""
-    case = CASES[name]
+    case = EVERY[name]
     arguments = {"posterior": "neuron_alpha", "estimator": estimator, "seed": 1}
     if name == "conv2d":  # XLA has no grouped channels-first convolution on CPU
         case = case._replace(arguments={**case.arguments, "groups": 1})
@@ -319,12 +322,12 @@ def test_large_variances_in_half_precision(posterior, estimator):
     assert np.isfinite(layer(np.zeros((50, 400)))).all()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("posterior", ["zero_mean", "additive"])
 def test_no_rows(name, estimator, posterior):
     """In eager code. (TensorFlow's own convolutions then have another shape.)"""
-    case = CASES[name]
+    case = EVERY[name]
     layer = case.layer(posterior=posterior, estimator=estimator, **case.arguments)
     one = layer(np.ones((1, *case.input_shape)))
     assert layer(np.ones((0, *case.input_shape))).shape == (0, *one.shape[1:])

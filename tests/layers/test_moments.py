@@ -57,6 +57,7 @@ def draw(layer, x, estimator):
     return sample(layer, x, DRAWS)
 
 
+@pytest.mark.whole_grid
 @pytest.mark.parametrize("noise, estimator", NOISE_ESTIMATORS)
 @pytest.mark.parametrize("posterior", POSTERIORS)
 @pytest.mark.parametrize("name", CASES)

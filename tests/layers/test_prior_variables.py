@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_variance as kv
-from keras_variance.transforms import from_deterministic
+from keras_variance.transforms import replace
 
 LEARNED = kv.priors.Normal(0.5, learnable=True)
 CENTERED = kv.priors.Normal(0.1, mean="initial")
@@ -95,7 +95,7 @@ def test_center_of_a_trained_model():
     """Is its kernel; training of the new model does not move it."""
     dense = keras.layers.Dense(3)
     source = keras.Sequential([keras.Input((4,)), dense])
-    model = from_deterministic(source, prior=CENTERED, train_size=8)
+    model = replace(source, prior=CENTERED, train_size=8)
     layer = model.layers[-1]
     model.compile(keras.optimizers.SGD(0.1), "mse")
     model.fit(X, np.zeros((8, 3)), verbose=0)

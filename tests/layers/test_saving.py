@@ -12,7 +12,7 @@ import pytest
 
 import keras_variance as kv
 from tests import backends
-from tests.layers.cases import CASES, ESTIMATORS, POSTERIORS
+from tests.layers.cases import CASES, ESTIMATORS, EVERY, POSTERIORS
 from tests.layers.old_files import make
 
 
@@ -69,7 +69,7 @@ class Read(NamedTuple):
 def read(tmp_path_factory):
     """Every file of this module, in one process: it takes seconds to start."""
     rng, folder, weights = np.random.default_rng(0), tmp_path_factory.mktemp("read"), {}
-    for name, case in CASES.items():
+    for name, case in EVERY.items():
         for posterior in POSTERIORS:
             layer = case.layer(
                 **case.arguments, posterior=posterior, prior="student_t", train_size=10

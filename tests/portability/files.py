@@ -56,6 +56,7 @@ MODELS = {
         kv.VarianceConv2D(4, 3, groups=2, **families(2)),
         kv.VarianceDepthwiseConv2D(2, strides=2, depth_multiplier=2, **families(3)),
         kv.VarianceConv2DTranspose(3, 2, strides=2, **families(4)),
+        kv.VarianceSeparableConv2D(4, 2, depth_multiplier=2, **families(2)),
     ),
     "conv3d": lambda: convolutions(
         (3, 4, 3, 2),

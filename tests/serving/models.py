@@ -4,7 +4,7 @@ import keras
 
 import keras_variance as kv
 
-STATISTICS = ("mean", "variance", "entropy", "mutual_information")
+STATISTICS = ("mean", "variance", "entropy", "mutual_information", "aleatoric")
 layers = keras.layers
 
 

@@ -106,7 +106,8 @@ def prediction(samples, entropy):
         return kv.Prediction(mean, variance, None, None)
     total = entropy(mean)
     information = total - entropy(samples).mean(axis=1)
-    return kv.Prediction(mean, variance, total, information)
+    aleatoric = np.mean(samples * (1 - samples), axis=1)
+    return kv.Prediction(mean, variance, total, information, None, aleatoric)
 
 
 def listed(outputs):

@@ -154,6 +154,18 @@ def regression(rng, **arguments):
     return sequential(rng, "mse", last, features(rng, 1))
 
 
+def heteroscedastic(rng, **arguments):
+    """A mean and a log variance; only the loss tells what the outputs are."""
+    last = [kv.VarianceDense(2, **arguments)]
+    return sequential(rng, kv.losses.GaussianNLL(), last, features(rng))
+
+
+def learned_noise(rng, **arguments):
+    """Two numbers, whose noise is the same for all examples, and heavy tails."""
+    last = [kv.VarianceDense(2, **arguments), kv.LearnedScale()]
+    return sequential(rng, kv.losses.StudentTNLL(5.0), last, features(rng, 2))
+
+
 def one_hot(rng, **arguments):
     last = [kv.VarianceDense(3, **arguments), layers.Softmax()]
     y = np.eye(3, dtype="float32")[classes(rng)]
@@ -276,9 +288,7 @@ def application(rng, **arguments):
     )
     network.trainable = False
     arguments = {"posterior": "additive"} | arguments
-    model = kv.transforms.from_deterministic(
-        network, layers=["conv_preds"], **arguments
-    )
+    model = kv.transforms.replace(network, layers=["conv_preds"], **arguments)
     model.get_layer("conv_preds").trainable = True
     return compiled(model), features(rng, 32, 32, 3), classes(rng)
 
@@ -321,6 +331,8 @@ MODELS = {
         sigmoid,
         binary_logits,
         regression,
+        heteroscedastic,
+        learned_noise,
         one_hot,
         mask_reader,
         tokens,
@@ -340,6 +352,8 @@ KINDS = {
     "sigmoid": "bernoulli",
     "binary_logits": "bernoulli",
     "regression": None,
+    "heteroscedastic": "gaussian",
+    "learned_noise": "student_t",
 }
 
 

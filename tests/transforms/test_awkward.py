@@ -6,17 +6,17 @@ import keras
 import numpy as np
 import pytest
 from keras import tree
-from scipy import special
+from scipy import special, stats
 
 import keras_variance as kv
 from keras_variance.transforms import (
     average,
     draw,
     ensemble,
-    from_deterministic,
     predictive,
     propagate_mean,
     propagate_moments,
+    replace,
     shrink,
     zero_mean,
 )
@@ -95,6 +95,13 @@ def probabilities(case, outputs):
     return tree.flatten(outputs)
 
 
+# Numbers: Var[y | w] / e^s, and SciPy's distribution of a location and a scale
+NUMBERS = {
+    "gaussian": (1.0, stats.norm),
+    "student_t": (5 / 3, lambda m, s: stats.t(5.0, m, s)),
+}
+
+
 def entropy(kind, p):
     if kind == "bernoulli":
         p = np.stack([p, 1 - p])
@@ -104,6 +111,9 @@ def entropy(kind, p):
 
 def log_likelihood(kind, y, p):
     """The sum over all labels."""
+    if kind in NUMBERS:
+        m, s = np.split(p, 2, axis=-1)
+        return NUMBERS[kind][1](m, np.exp(s / 2)).logpdf(np.reshape(y, m.shape)).sum()
     if kind == "bernoulli":
         y = np.reshape(y, p.shape)
         return np.log(np.where(y == 1, p, 1 - p)).sum()
@@ -181,13 +191,13 @@ INTERPRETERS = {
 }
 BUILDERS = {
     "draw": draw,
-    "from_deterministic": lambda m: from_deterministic(draw(m), awkward.OFF),
+    "replace": lambda m: replace(draw(m), awkward.OFF, lambda layer: True),
     "shrink": shrink,
 }
 VISIBLE = ("propagate_mean", "zero_mean", "propagate_moments", "draw")
 REFUSED = {
-    "subclassed": (*VISIBLE, "from_deterministic", "shrink"),
-    "two_arguments": (*VISIBLE, "from_deterministic"),
+    "subclassed": (*VISIBLE, "replace", "shrink"),
+    "two_arguments": (*VISIBLE, "replace"),
     "mask_reader": ("integrate_last", "propagate_moments"),
     "attention": ("integrate_last", "propagate_moments"),
     "recurrent": ("integrate_last", "propagate_moments"),
@@ -268,8 +278,13 @@ def check_predictions(case, predictions):
         strict=True,
     )
     for prediction, kind, p in each:
-        assert prediction.mean.shape == prediction.variance.shape == p.shape
         tolerance = case.tolerance
+        if kind in NUMBERS:
+            p, s = np.split(p, 2, axis=-1)
+            aleatoric = NUMBERS[kind][0] * np.exp(s)
+            np.testing.assert_allclose(prediction.aleatoric, aleatoric, rtol=1e-4)
+            kind = None
+        assert prediction.mean.shape == prediction.variance.shape == p.shape
         np.testing.assert_allclose(prediction.mean, p, atol=tolerance, rtol=tolerance)
         np.testing.assert_allclose(prediction.variance, 0, atol=1e-6)
         if kind is None:
@@ -333,14 +348,16 @@ def test_metrics_of_an_epoch_without_noise(own):
     for kind, y, p in expected:
         at = own.kinds.index(kind)
         name = f"{outputs[at]}_" if len(expected) > 1 else ""
-        nll = -log_likelihood(kind, y, p) / (y.size if kind != "bernoulli" else len(y))
+        joint = kind == "bernoulli" or kind in NUMBERS
+        nll = -log_likelihood(kind, y, p) / (len(y) if joint else y.size)
         if own.name == "one_hot":
             nll *= y.shape[-1]
         for predictor in ("sample", "mean", "ensemble"):
             (value,) = history[f"val_{predictor}_{name}nll"]
             assert value == pytest.approx(nll, rel=10 * own.tolerance)
-            (accuracy,) = history[f"val_{predictor}_{name}accuracy"]
-            assert 0 <= accuracy <= 1
+            measure = "rmse" if kind in NUMBERS else "accuracy"
+            (value,) = history[f"val_{predictor}_{name}{measure}"]
+            assert value >= 0 and (value <= 1 or kind in NUMBERS)
         assert np.isfinite(history[f"val_zero_mean_{name}nll"]).all()
 
 
@@ -382,7 +399,14 @@ def test_what_is_made_may_be_trained(model, name, rng):
 @backends.tensorflow_only
 @pytest.mark.parametrize(
     "case",
-    ["nested_names", "two_heads", "mask_reader", "binary_logits", "recurrent"],
+    [
+        "nested_names",
+        "two_heads",
+        "mask_reader",
+        "binary_logits",
+        "heteroscedastic",
+        "recurrent",
+    ],
     indirect=True,
 )
 def test_export(case, tmp_path):
@@ -405,7 +429,15 @@ def test_export(case, tmp_path):
     for name in {"serving_default", "moments"} & {*served.signatures}:
         answer = served.signatures[name](**x)
         for prefix, p, kind in zip(prefixes, each, case.kinds, strict=True):
+            aleatoric = p * (1 - p)
+            if kind in NUMBERS:
+                p, s = np.split(p, 2, axis=-1)
+                aleatoric, kind = NUMBERS[kind][0] * np.exp(s), None
+                assert set(answer) == {"mean", "variance", "aleatoric"}
             np.testing.assert_allclose(answer[f"{prefix}mean"], p, atol=1e-5)
+            if f"{prefix}aleatoric" in answer:
+                actual = answer[f"{prefix}aleatoric"]
+                np.testing.assert_allclose(actual, aleatoric, atol=1e-5)
             assert (f"{prefix}entropy" in answer) == (kind is not None)
 
 

@@ -5,7 +5,14 @@ from keras import tree
 
 import keras_variance as kv
 from keras_variance.transforms import draw
-from tests.layers.cases import CASES, POSTERIORS, activation, build, inputs
+from tests.layers.cases import (
+    CASES,
+    EVERY,
+    POSTERIORS,
+    activation,
+    build,
+    inputs,
+)
 from tests.statistics import assert_moments
 from tests.transforms.models import WALKED, new
 
@@ -40,12 +47,13 @@ def test_draws_differ_and_repeat(rng):
     np.testing.assert_allclose(draw(model, 1)(x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_layer_becomes_its_stock_layer(name, rng):
     """Without variance it computes the same."""
-    case = CASES[name]
+    case = EVERY[name]
     layer = build(case, rng, posterior="additive", **activation(case, "tanh"))
-    layer.phi.assign(np.full(layer.phi.shape, -80.0))
+    for phi in layer.phis:
+        phi.assign(np.full(phi.shape, -80.0))
     model = keras.Sequential([keras.Input(case.input_shape), layer])
     drawn = draw(model)
     assert type(drawn.layers[-1]) is case.stock

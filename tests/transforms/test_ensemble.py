@@ -198,7 +198,7 @@ def test_bad_samples(samples, rng):
 def test_no_variance_layer():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     for each in (model, "model", None):
-        with pytest.raises(ValueError, match=r"variance layers.*from_deterministic"):
+        with pytest.raises(ValueError, match=r"variance layers.*replace"):
             ensemble(each)
 
 

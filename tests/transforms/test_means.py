@@ -7,16 +7,16 @@ from keras import tree
 
 import keras_variance as kv
 from keras_variance.transforms import ensemble, propagate_mean, zero_mean
-from tests.layers.cases import CASES, ESTIMATORS, activation, build, inputs
+from tests.layers.cases import ESTIMATORS, EVERY, activation, build, inputs
 from tests.statistics import assert_moments, assert_same_moments
 from tests.transforms.models import WALKED, new
 from tests.transforms.test_ensemble import separate_calls
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVERY)
 def test_mean_of_a_layer(name, rng):
     """The stock layer with θ as its kernel."""
-    case = CASES[name]
+    case = EVERY[name]
     layer = build(case, rng, posterior="layer_alpha", **activation(case, "tanh"))
     model = keras.Sequential([keras.Input(case.input_shape), layer])
     stock = case.stock(**case.arguments, **activation(case, "tanh"))
@@ -62,14 +62,15 @@ def test_mean_of_zero_mean_layers_warns_once(rng):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EVERY)
 def test_zero_mean_of_a_layer(name, estimator, rng):
     """A variance layer with the standard deviations as its θ."""
-    case = CASES[name]
+    case = EVERY[name]
     layer = build(case, rng, posterior="weight_alpha", estimator=estimator)
     target = case.layer(**case.arguments, estimator=estimator)
     target.build((None, *case.input_shape))
-    target.set_weights([layer.kernel_scale, *layer.get_weights()[1 : case.weights]])
+    scales = [weight.scale for weight in layer.random_weights]
+    target.set_weights([*scales, *layer.get_weights()[case.kernels : case.weights]])
     model = keras.Sequential([keras.Input(case.input_shape), layer])
     x = inputs(case, rng)
     actual, expected = separate_calls(zero_mean(model), x), separate_calls(target, x)

@@ -307,3 +307,107 @@ def test_bad_likelihood():
     loss = losses.CategoricalCrossentropy(axis=1)
     with pytest.raises(ValueError, match=r"last axis.*Received: loss with axis=1"):
         resolve(ending(layers.Reshape((3, 1)), loss=loss))
+
+
+@pytest.mark.parametrize(
+    "loss, expected",
+    [
+        (kv.losses.GaussianNLL(0.5), "Gaussian(scale=None)"),
+        (kv.losses.GaussianNLL(scale=2.0), "Gaussian(scale=2.0)"),
+        (kv.losses.StudentTNLL(3.0), "StudentT(df=3.0, scale=None)"),
+        (kv.losses.ExpectedGaussianNLL(), "None"),
+    ],
+)
+def test_losses_of_numbers(loss, expected):
+    model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(4)])
+    model.compile("sgd", loss)
+    assert repr(resolve(model)) == expected
+    said = expected if expected.startswith("Gaussian") else "Gaussian(scale=None)"
+    assert repr(resolve(model, "gaussian")) == said
+
+
+def test_an_odd_number_of_outputs():
+    model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(3)])
+    with pytest.raises(ValueError, match=r"even in number.*Received: output\.shape="):
+        resolve(model, "gaussian")
+    assert resolve(model, kv.likelihoods.Gaussian(1.0)).scale == 1.0
+
+
+SOFTMAX = Categorical()
+LOGITS = losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.mark.parametrize("likelihood", ["auto", "categorical"])
+@pytest.mark.parametrize("end", [{"loss": LOGITS}, {"activation": "softmax"}])
+@pytest.mark.parametrize(
+    "transform", [kv.transforms.average, kv.transforms.propagate_moments]
+)
+def test_of_predictions_by_a_likelihood(transform, end, likelihood):
+    """They are probabilities, of logits too, and not to be taken for logits again."""
+    model = transform(ending(**end), likelihood=likelihood)
+    x = keras.Input((4,))
+    nested = keras.Model(x, layers.Identity()(model(x)))
+    for each in (model, nested):
+        assert shown(resolve(each)) == CATEGORICAL
+        assert shown(resolve(each, "categorical")) == CATEGORICAL
+
+
+def test_of_averaged_logits():
+    model = kv.transforms.average(ending(), likelihood=None)
+    assert resolve(model) is None
+    assert shown(resolve(model, "categorical")) == CATEGORICAL_LOGITS
+    model = kv.transforms.average(ending(), likelihood=Bernoulli(from_logits=True))
+    assert shown(resolve(model)) == BERNOULLI
+
+
+@pytest.mark.filterwarnings("ignore:All weights")
+@pytest.mark.parametrize(
+    "transform",
+    [
+        kv.transforms.propagate_mean,
+        kv.transforms.zero_mean,
+        kv.transforms.ensemble,
+        lambda model: kv.transforms.average(model, likelihood=None),
+    ],
+)
+def test_of_what_the_source_returns(transform):
+    assert shown(resolve(transform(ending(activation="softmax")))) == CATEGORICAL
+    model = transform(ending())
+    assert shown(resolve(model, "categorical")) == CATEGORICAL_LOGITS
+
+
+def test_of_each_output_of_an_average():
+    x = keras.Input((4,))
+    outputs = {"a": kv.VarianceDense(3)(x), "b": kv.VarianceDense(2, "sigmoid")(x)}
+    likelihood = {"a": Categorical(from_logits=True), "b": "auto"}
+    model = kv.transforms.average(keras.Model(x, outputs), likelihood=likelihood)
+    found = resolve(model)
+    assert (shown(found["a"]), shown(found["b"])) == (CATEGORICAL, BERNOULLI)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        kv.transforms.predictive,
+        lambda model: kv.transforms.deep_ensemble([model], likelihood=SOFTMAX),
+        lambda model: kv.calibration.ood_score(model, "entropy", likelihood=SOFTMAX),
+    ],
+)
+def test_of_what_is_no_prediction(make):
+    """Statistics, and scores, are neither probabilities nor logits."""
+    model = make(ending(activation="softmax"))
+    found = resolve(model)
+    assert set(found.values() if isinstance(found, dict) else [found]) == {None}
+    with pytest.raises(
+        ValueError, match="does not tell whether its outputs are logits"
+    ):
+        resolve(model, "categorical")
+
+
+def test_of_an_average_of_a_subclassed_model():
+    model = kv.transforms.average(Subclassed())
+    model(ops.ones((2, 4)))
+    x = keras.Input((4,))
+    nested = keras.Model(x, model(x))
+    with pytest.raises(ValueError, match="does not tell"):
+        resolve(nested, "categorical")

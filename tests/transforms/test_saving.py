@@ -7,9 +7,9 @@ import pytest
 from keras_variance.transforms import (
     draw,
     ensemble,
-    from_deterministic,
     propagate_mean,
     propagate_moments,
+    replace,
     zero_mean,
 )
 from tests import backends
@@ -22,7 +22,7 @@ TRANSFORMS = {
     "propagate_moments": propagate_moments,
     "zero_mean": zero_mean,
     "draw": draw,
-    "from_deterministic": lambda model: from_deterministic(draw(model)),
+    "replace": lambda model: replace(draw(model)),
 }
 DETERMINISTIC = ("propagate_mean", "propagate_moments", "draw")
 

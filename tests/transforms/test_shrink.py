@@ -15,7 +15,7 @@ from keras_variance.transforms import (
     shrink_report,
     shrink_rule,
 )
-from keras_variance.transforms.shrink import steps
+from keras_variance.transforms.shrinking import steps
 from tests.statistics import assert_same_moments
 from tests.transforms.models import WALKED, new
 

@@ -40,6 +40,6 @@ MEMBERS = {
 }
 
 
-def get(identifier):
+def get(identifier: str | dict | Prior | None) -> Prior | None:
     """A `Prior` from a name, a config or a `Prior`."""
     return families.get(identifier, Prior, MEMBERS)

@@ -22,7 +22,7 @@ class Normal(Prior):
 
     With `mean="initial"`, each weight has an m of its own: the value that it starts
     from (MOPED), which is the initializer's in a new layer, the source's in one that
-    `transforms.from_deterministic` makes, and the file's where a file without such a
+    `transforms.replace` makes, and the file's where a file without such a
     prior is loaded, which a `VarianceWrapper` refuses. Each layer keeps it in a
     variable, `prior_center`.
 

@@ -1,6 +1,7 @@
 """`ScaleMixture`: a mixture of normal distributions around 0."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -41,7 +42,12 @@ class ScaleMixture(Prior):
     (https://arxiv.org/abs/1505.05424), equation 7.
     """
 
-    def __init__(self, scales=SCALES, weights=None, method="quadrature"):
+    def __init__(
+        self,
+        scales: Sequence[float] = SCALES,
+        weights: Sequence[float] | None = None,
+        method: str = "quadrature",
+    ):
         self.scales = _numbers("scales", scales, minimum=1e-6)
         if weights is None:
             self.weights = [1 / len(self.scales)] * len(self.scales)

@@ -43,7 +43,7 @@ class StudentT(Prior):
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764).
     """
 
-    def __init__(self, df: float = 1.0, scale: float = 1.0, method="quadrature"):
+    def __init__(self, df: float = 1.0, scale: float = 1.0, method: str = "quadrature"):
         self.df = checks.number("df", df, minimum=1e-12)
         self.scale = checks.number("scale", scale, minimum=1e-6)
         self.method = checks.one_of("method", method, METHODS)

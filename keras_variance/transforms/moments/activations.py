@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -177,7 +178,7 @@ _WEIGHTS = np.exp(-(_NODES**2) / 2) / np.sum(np.exp(-(_NODES**2) / 2))
     activations.squareplus,
     *_keras.ELEMENTWISE,
 )
-def quadrature(operation, x):
+def quadrature(operation: Callable, x: Moments) -> Moments:
     """Moments of any function of each entry, by the trapezoid rule with 33 nodes.
 
     The rule of your own functions, too: `moment_rule(function)(quadrature)`.

@@ -47,7 +47,9 @@ def follow(operation, rule, inputs, x, is_source):
     origins = frozenset().union(*(each.origins for each in inputs))
     if is_source:
         # What has mean zero, given its input, is uncorrelated with it
-        alone = isinstance(operation, VarianceLayer) and operation.kernel_mean is None
+        alone = isinstance(operation, VarianceLayer) and any(
+            weight.mean is None for weight in operation.random_weights
+        )
         origins = {Origin(name_of(operation))} | (frozenset() if alone else origins)
     x = x.from_(origins)
     if rule is merging.concatenate:

@@ -59,7 +59,7 @@ class QuasiMonteCarlo(Head):
     (1992), chapter 4.
     """
 
-    def __init__(self, points=64):
+    def __init__(self, points: int = 64):
         self.points = checks.integer("points", points, minimum=4, multiple=4)
 
     def __call__(self, operation, logits):
@@ -121,7 +121,7 @@ class MeanField(Head):
 MEMBERS = {"quasi_monte_carlo": QuasiMonteCarlo, "mean_field": MeanField}
 
 
-def get(identifier):
+def get(identifier: str | dict | Head) -> Head:
     """A `Head` from a name, a config or a `Head`."""
     return families.get(identifier, Head, MEMBERS)
 

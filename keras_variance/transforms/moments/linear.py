@@ -1,5 +1,7 @@
 """Rules of layers that are linear in their input."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -7,11 +9,10 @@ from keras import ops
 
 from keras_variance import _keras
 from keras_variance.distributions.posteriors import TINY
-from keras_variance.layers import (
+from keras_variance.layers import VarianceEmbedding, VarianceLayer
+from keras_variance.layers.base import add_bias
+from keras_variance.layers.stock import (
     VARIANCE_LAYERS,
-    VarianceEmbedding,
-    VarianceLayer,
-    add_bias,
     declared,
     effective_kernel,
     stock_class,
@@ -32,9 +33,12 @@ def variance_layer(layer, x):
     The outputs of a layer with mean-zero weights are uncorrelated. As drawn by
     local reparameterization and moment matching, those of a known input are
     independent, over positions too; other estimators share weights between
-    positions, which is ignored.
+    positions, which is ignored. Of kernels in a row it is so one after the other, as
+    of layers in a row.
     """
-    return linear_moments(layer, layer.linear, layer.kernel_mean, layer.kernel_scale, x)
+    for random in layer.random_linears():
+        x = linear_moments(layer, random, x)
+    return biased(layer, x)
 
 
 @moment_rule(VarianceEmbedding)
@@ -49,14 +53,17 @@ def embedding(layer, x):
     return variance_layer(layer, x)
 
 
-@moment_rule(*(set(VARIANCE_LAYERS) - {layers.Embedding}))
+SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+
+
+@moment_rule(*(set(VARIANCE_LAYERS) - {layers.Embedding, *SEPARABLE}))
 def stock_layer(layer, x):
     """As `linear_moments`, for a kernel that is known."""
     kernel = ops.cast(effective_kernel(layer), x.mean.dtype)
-    return linear_moments(layer, declared(layer, "linear"), kernel, None, x)
+    return known_moments(layer, declared(layer, "linear"), kernel, x)
 
 
-@moment_rule(layers.SeparableConv1D, layers.SeparableConv2D)
+@moment_rule(*SEPARABLE)
 def separable_convolution(layer, x):
     """As `linear_moments`: two kernels in a row are one, Σₘ D[…, c, m] P[c, m, f]."""
     depthwise, pointwise = (
@@ -76,36 +83,53 @@ def separable_convolution(layer, x):
         )
 
     kernel = ops.einsum("...cm,cmf->...cf", depthwise, pointwise)
-    return linear_moments(layer, convolve, kernel, None, x)
+    return known_moments(layer, convolve, kernel, x)
 
 
-def linear_moments(layer, linear, mean, scale, x):
-    """Moments of y = linear(x, w) + b, with w and x random and independent.
+def known_moments(layer, linear, kernel, x):
+    """Moments of y = linear(x, w) + b for a known kernel w."""
+    return biased(layer, linear_moments(layer, Known(linear, kernel), x))
 
-        E[y] = linear(E[x], E[w]) + b
+
+class Known(NamedTuple):
+    """In the place of a `RandomLinear`: a linear map whose kernel is known."""
+
+    linear: Callable
+    mean: Any
+    scale: None = None
+
+
+def biased(layer, x):
+    """Moments of x + b."""
+    return dataclasses.replace(x, mean=add_bias(layer, x.mean))
+
+
+def linear_moments(layer, random, x):
+    """Moments of y = linear(x, w), with w and x random and independent.
+
+        E[y] = linear(E[x], E[w])
         Var[y] = linear(Var[x], E[w]² + Var[w]) + linear(E[x]², Var[w])
 
     Args:
-        layer: The layer, for its bias.
-        linear: Function of (inputs, kernel).
-        mean, scale: Means and standard deviations of the weights; None stands for 0.
+        layer: The layer.
+        random: A `RandomLinear` of it, or a `Known` one.
         x: The input's `Moments`.
 
     Reference: Kingma et al., Variational Dropout and the Local Reparameterization
     Trick (https://arxiv.org/abs/1506.02557), equation 6 (known inputs); Wang &
     Manning, Fast dropout training (ICML 2013).
     """
-    variances = []
+    linear, mean, variances = random.linear, random.mean, []
     if mean is not None and x.variance is not None:
         variances.append(_known_kernel(layer, linear, mean, x))
-    if scale is not None:
-        variances.append(layer.square_linear(x.mean, ops.square(scale), x.variance))
+    if random.scale is not None:
+        variances.append(random.square_linear(x.mean, random.scale, x.variance))
     variance = sum(variances[1:], variances[0])
     expected = ops.zeros_like(variance) if mean is None else linear(x.mean, mean)
     covariance = None
     if isinstance(layer, layers.Dense) and mean is not None and x.variance is not None:
         covariance = Covariance(mean, x.variance, variance)
-    return Moments(add_bias(layer, expected), variance, covariance)
+    return Moments(expected, variance, covariance)
 
 
 def _known_kernel(layer, linear, kernel, x):

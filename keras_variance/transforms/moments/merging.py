@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_variance import _keras
+from keras_variance.layers import LearnedScale
 from keras_variance.transforms.moments.linear import affine
 from keras_variance.transforms.moments.rules import (
     Moments,
@@ -90,6 +91,13 @@ def concatenate(layer, xs):
     return Moments(
         layer.call(means), layer.call(variances), parts=tuple(xs) if last else ()
     )
+
+
+@moment_rule(LearnedScale)
+def learned_scale(layer, x):
+    """The moments, and the log variances, which are known."""
+    x = x.known()
+    return Moments(layer.call(x.mean), layer.append(x.variance, 0.0))
 
 
 def _sum(tensors):

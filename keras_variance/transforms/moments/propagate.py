@@ -3,7 +3,7 @@
 import inspect
 
 import keras
-from keras import tree
+from keras import ops, tree
 
 from keras_variance import _keras, checks
 from keras_variance.transforms.moments import dependence, heads
@@ -18,12 +18,13 @@ from keras_variance.transforms.walk import (
     output_mask,
     partial,
 )
+from keras_variance.types import AnyLikelihood
 
 
 def propagate_moments(
     model: keras.Model,
-    likelihood="auto",
-    head="quasi_monte_carlo",
+    likelihood: AnyLikelihood = "auto",
+    head: str | heads.Head = "quasi_monte_carlo",
     dropout: bool = False,
     statistics: bool = False,
 ) -> keras.Model:
@@ -57,12 +58,13 @@ def propagate_moments(
             `"mean_field"`, or a `heads.Head`.
         dropout: Whether dropout layers are noise too, as in training, or do
             nothing.
-        statistics: Whether each output is a dict of `mean`, `variance` and, of
-            probabilities, `expected_entropy` (in nats).
+        statistics: Whether each output is a dict as `predictive` returns it: `mean`,
+            `variance`, and `expected_entropy` (in nats) or `aleatoric`.
 
     Returns:
         A Keras model with the same inputs, weights and losses, whose outputs are
-        means (of probabilities: the predictive distribution), in single precision.
+        what those of `average` are in the limit of many samples, in single precision:
+        means, of probabilities the predictive distribution.
 
     Raises:
         ValueError: If nothing in the model is random, or it cannot be inspected, or
@@ -130,18 +132,18 @@ class MomentPropagation(Interpreter):
 
     def _finish(self, x, likelihood):
         x = predictions(x, likelihood, self.head)
-        if not self.statistics:
+        if not self.statistics and (likelihood is None or likelihood.linear):
             return x.mean
-        statistics = {"mean": x.mean, "variance": x.known().variance}
-        if likelihood is not None:
-            statistics["expected_entropy"] = expected_entropy(x, likelihood)
-        return ordered(statistics)
+        statistics = statistics_of(x.known(), likelihood)
+        return (
+            ordered(statistics) if self.statistics else likelihood.matched(statistics)
+        )
 
     def compute_output_spec(self, inputs, training=None, mask=None):
         specs = self.model.compute_output_spec(inputs)
         each = for_outputs(self.likelihood, specs)
         flat = [
-            statistics_spec(spec, likelihood) if self.statistics else _float(spec)
+            statistics_spec(spec, likelihood) if self.statistics else float_spec(spec)
             for spec, likelihood in zip(tree.flatten(specs), each, strict=True)
         ]
         return tree.pack_sequence_as(specs, flat)
@@ -162,22 +164,30 @@ class MomentPropagation(Interpreter):
         return super().from_config({**config, "likelihood": likelihood})
 
 
-def _float(spec):
+def float_spec(spec, shape=None):
+    """Symbolic, of single precision at least, with another shape if it is given."""
     dtype = keras.backend.result_type(spec.dtype, "float32")
-    return keras.KerasTensor(spec.shape, dtype)
+    return keras.KerasTensor(spec.shape if shape is None else shape, dtype)
 
 
 def statistics_spec(spec, likelihood, samples=None):
     """Symbolic statistics of an output: `mean`, `variance`, and so on."""
-    batch, *rest = spec.shape
-    shapes = {"mean": spec.shape, "variance": spec.shape}
-    if likelihood is not None:
-        shapes["expected_entropy"] = (batch, *rest[:-1])
+    x = Moments(float_spec(spec), float_spec(spec))
+    shapes = {name: x.shape for name, x in statistics_of(x, likelihood).items()}
     if samples is not None:
+        batch, *rest = shapes["mean"]
         shapes["samples"] = (batch, samples, *rest)
-    dtype = _float(spec).dtype
     # Keras tells outputs apart by identity
-    return {name: keras.KerasTensor(shapes[name], dtype) for name in ordered(shapes)}
+    return {name: float_spec(spec, shapes[name]) for name in ordered(shapes)}
+
+
+def statistics_of(x, likelihood):
+    """What `Likelihood.statistics` says of the `Moments` of parameters."""
+    if likelihood is None:
+        statistics = {"mean": x.mean, "variance": x.variance}
+    else:
+        statistics = likelihood.statistics(x)
+    return {key: value for key, value in statistics.items() if value is not None}
 
 
 def ordered(statistics):
@@ -226,9 +236,13 @@ def _inputs(operation, args, kwargs):
     inputs = [*args, *kwargs.values()]  # an operator, such as that of `x + y`
     if isinstance(operation, _keras.GetItem):
         return inputs
-    inputs = tree.map_structure(
-        lambda x: x if isinstance(x, Moments) else Moments.of(x), inputs
-    )
+    (dtype, *_) = (x.mean.dtype for x in tree.flatten(inputs) if isinstance(x, Moments))
+
+    def moments(x):
+        # A constant of NumPy has double precision, which TensorFlow does not convert
+        return x if isinstance(x, Moments) else Moments.of(ops.cast(x, dtype))
+
+    inputs = tree.map_structure(moments, inputs)
     return inputs[0] if len(inputs) == 1 else inputs
 
 
@@ -255,14 +269,8 @@ def _moments(value):
 
 
 def predictions(x, likelihood, head):
-    """The moments of what an output predicts: of probabilities, if it is logits."""
-    if likelihood is None or not likelihood.from_logits:
+    """The moments of the parameters that an output stands for: of probabilities, if it
+    is logits."""
+    if likelihood is None or likelihood.link is None:
         return x
     return _rule(likelihood.link, head)(likelihood.link, x.known())
-
-
-def expected_entropy(x, likelihood):
-    """E[H(p)] of random probabilities, exactly where a rule gave it."""
-    if x.entropy is not None:
-        return x.entropy()
-    return likelihood.expected_entropy(x.mean, x.known().variance)

@@ -76,10 +76,10 @@ class UnsupportedError(ValueError):
     """Moments cannot go through an operation."""
 
 
-RULES = {}
+RULES: dict[type, Callable] = {}
 
 
-def moment_rule(*operations):
+def moment_rule(*operations) -> Callable:
     """Decorator that makes a function the rule of layers or activation functions.
 
     A rule is a function of (operation, x) that returns the `Moments` of
@@ -124,7 +124,7 @@ def moment_rule(*operations):
     return register
 
 
-def find_rule(operation):
+def find_rule(operation: keras.Operation) -> Callable | None:
     """The rule of a layer or an activation function.
 
     Raises:

@@ -1,0 +1,4 @@
+from keras_variance.evaluation.evaluation import evaluate
+from keras_variance.evaluation.report import Evaluation
+
+__all__ = ["Evaluation", "evaluate"]

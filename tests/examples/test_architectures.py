@@ -1,0 +1,83 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from examples import architectures, zoo
+
+
+@keras.saving.register_keras_serializable("tests")
+class Broken(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """One architecture, in place of all: a convolution and a head."""
+    made = []
+
+    def build(name):
+        made.append(name)
+        if name == "NASNetMobile":
+            raise ValueError("No network\nof this size")
+        layers = keras.layers
+        model = keras.Sequential(
+            [
+                keras.Input((4, 4, 1)),
+                layers.Conv2D(2, 3, activation="relu"),
+                *([Broken()] if name == "VGG19" else []),
+                layers.Flatten(),
+                layers.Dense(zoo.CLASSES),
+            ]
+        )
+        return model, np.random.default_rng(0).random((2, 4, 4, 1)).astype("float32")
+
+    monkeypatch.setattr(architectures, "build", build)
+    monkeypatch.delitem(architectures.OPERATIONS, "export")  # of minutes
+    return made
+
+
+def test_results(small, tmp_path):
+    """A number or an error in each cell; what is done is not done again."""
+    folders = ["--work", str(tmp_path / "work"), "--results", str(tmp_path)]
+    every = ["NASNetMobile", "VGG16", "VGG19"]
+    for names in (["VGG16"], every):
+        architectures.main(["--smoke", "--architectures", *names, *folders])
+    assert small == ["VGG16", "NASNetMobile", "VGG19"]
+    written = json.loads((tmp_path / "architectures.json").read_text())
+    config, results = written["config"], written["results"]
+    assert config["samples"] == 20 and config["command"].startswith("architectures --")
+    assert list(results) == every
+    failed = results.pop("NASNetMobile")
+    assert failed.pop("parameters") == "ValueError: No network"
+    assert set(failed.values()) == {None}
+    moments = "moments: correlation, variance ratio"
+    for row in results.values():
+        numbers = {k: v for k, v in row.items() if k != moments}
+        assert all(isinstance(each, int | float) for each in numbers.values())
+        weights = 18 + 24
+        np.testing.assert_allclose(row["turned"], weights / (weights + 2 + 3))
+        for operation in ("replace", "ensemble", "mc_predict", "draw", "save and load"):
+            assert row[operation] < 1e-4
+    correlation, ratio = results["VGG16"][moments]
+    assert 0.9 < correlation <= 1 and 0.3 < ratio < 3
+    error = results["VGG19"][moments]
+    assert error.startswith("UnsupportedError: 'broken")
+    page = (tmp_path / "architectures.md").read_text().splitlines()
+    *_, none, first, second, _, made = page
+    assert none.startswith("| NASNetMobile | ValueError: No network |  |")
+    assert first.startswith("| VGG16 | 47 | 89.4 % |")
+    assert f"| {error[:120]} … | {results['VGG19']['seconds']:.0f} |" in second
+    assert made.startswith("Made by `python -m examples.architectures --")
+
+
+def test_networks():
+    """The smallest inputs, and logits."""
+    model, x = zoo.build("MobileNet")
+    assert x.shape == (zoo.ROWS, 32, 32, 3)
+    assert model.output.shape == (None, zoo.CLASSES)
+    outputs = keras.ops.convert_to_numpy(model(x))
+    assert not np.allclose(outputs.sum(axis=-1), 1) and np.all(np.isfinite(outputs))
+    assert {"ResNet50", "Xception", "ConvNeXtTiny"} <= set(zoo.names())
