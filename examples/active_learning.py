@@ -89,7 +89,7 @@ class Learner:
     def fit(self, x, y, seed):
         """Train from the start, on batches that are drawn with replacement."""
         for variable, value in zip(self.variables, self.start, strict=True):
-            variable.assign(value)
+            variable.assign(keras.ops.copy(value))  # JAX deletes it
         kv.set_train_size(self.model, len(x))
         random = np.random.default_rng(seed)
         chosen = random.integers(len(x), size=self.steps * BATCH_SIZE)

@@ -50,7 +50,7 @@ class Follow(keras.callbacks.Callback):
             self.predictors = Predictors(suffix)
             self.start = {each.path: ops.copy(each) for each in self._generators()}
         for each in self._generators():
-            each.assign(self.start[each.path])
+            each.assign(ops.copy(self.start[each.path]))  # JAX deletes it
         features = self.prefix.predict(self.x, self.batch_size, verbose=0)
         predictions = self.predictors.predict(features, self.batch_size, verbose=0)
         for name, p in predictions.items():
