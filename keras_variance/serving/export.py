@@ -172,22 +172,26 @@ def _write_saved_model(folder, interface, noisy, frozen=None, moments=None):
     """Write the endpoints; return their names."""
     import tensorflow as tf
 
-    def drawn(noise, inputs):
+    # Endpoints call these functions, which are traced, and in the file, once for all
+    @tf.function(autograph=False)
+    def drawn(noise, *inputs):
         with seeded_scope(noisy, noise):
             return noisy(interface.pack(inputs))
 
     def fresh(*inputs):
         # The state of a generator would be the same after each load, on each server
         noise = tf.raw_ops.NonDeterministicInts(shape=[2], dtype=tf.int64)
-        return drawn(noise, inputs)
+        return drawn(noise, *inputs)
 
     def seeded(*arguments):
         *inputs, seed = arguments
         noise = tf.stack([seed, tf.zeros_like(seed)])
-        return drawn(noise, inputs)
+        return drawn(noise, *inputs)
 
     def fixed(model):
-        return lambda *inputs: model(interface.pack(inputs))
+        return tf.function(
+            lambda *inputs: model(interface.pack(inputs)), autograph=False
+        )
 
     default = fresh if frozen is None else fixed(frozen)
     # name: function, what is answered of its outputs
