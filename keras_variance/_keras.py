@@ -199,6 +199,19 @@ class Substitution(keras.StatelessScope):
             variable._direct_assign(value)
 
 
+class Pure(Substitution):
+    """In here a variable cannot be assigned, nor a loss added."""
+
+    def __init__(self):
+        super().__init__([], [])
+
+    def add_update(self, update):
+        raise ValueError(f"'{update[0].path}' is assigned to")
+
+    def add_loss(self, loss):
+        raise ValueError("A loss is added")
+
+
 def made_trainable(layer):
     """A layer's own variables that were made to be trained, whether they are frozen
     now or not: what is public depends on `trainable`, which a file changes."""
@@ -331,18 +344,48 @@ def trace(function, *inputs):
         raise
 
 
+def traced(layer, inputs, args, kwargs):
+    """The graph of `layer.call(*args, **kwargs)`, which has symbolic inputs: a
+    Functional model; None if the call does more than that, or fails.
+
+    The layers inside do not keep the nodes: those of a layer are its public inputs
+    and outputs.
+    """
+    every = layer._flatten_layers()
+    lists = [x for each in every for x in (each._inbound_nodes, each._outbound_nodes)]
+    counts = [len(each) for each in lists]
+    try:
+        with _values_kept(layer), Pure():
+            graph = keras.Model(inputs, layer.call(*args, **kwargs))
+            specs = [keras.KerasTensor(x.shape, x.dtype) for x in inputs]
+            trace(graph.call, specs)  # fails where a shape is None, as it would later
+        return graph
+    except Exception:  # it is the layer's own code
+        return None
+    finally:
+        for each, count in zip(lists, counts, strict=True):
+            del each[count:]
+
+
 def output_spec(model, inputs):
-    """The symbolic outputs of a subclassed model. On JAX the scope that Keras opens for
-    it hides the values that variables have in `fit` and `predict`."""
-    if backend.backend() != "jax":
+    """The symbolic outputs of a subclassed model."""
+    with _values_kept(model):
         return model.compute_output_spec(inputs)
-    values = [(each, each.value) for each in model.variables]
 
-    def call(inputs):
-        with keras.StatelessScope(values):
-            return model.call(inputs)
 
-    return trace(call, inputs)
+@contextlib.contextmanager
+def _values_kept(layer):
+    """A layer's variables keep the values of now in here: on JAX `fit` and `predict`
+    give them by a scope, which is hidden by those that Keras opens for its traces."""
+    variables = layer.variables if backend.backend() == "jax" else ()
+    values = [(each, each.value, each._value) for each in variables]
+    try:
+        for each, now, _ in values:
+            each._value = now
+        yield
+    finally:
+        for each, _, before in values:
+            each._value = before
 
 
 def unlock(layer):

@@ -340,6 +340,36 @@ def test_trace():
     assert len(layer._inbound_nodes) == 0
 
 
+def test_traced():
+    """The calls inside of a layer, which keep no nodes; None for one that assigns."""
+
+    class Twice(layers.Layer):
+        def __init__(self, assigns):
+            super().__init__()
+            self.dense, self.assigns = layers.Dense(4), assigns
+
+        def build(self, shape):
+            self.dense.build(shape)
+            self.count = self.add_weight(shape=(), initializer="zeros")
+
+        def call(self, inputs):
+            if self.assigns:
+                self.count.assign_add(1.0)
+            return self.dense(self.dense(inputs)) + self.count
+
+    for assigns in False, True:
+        x, layer = keras.Input((4,)), Twice(assigns)
+        layer.build((None, 4))
+        graph = _keras.traced(layer, [x], (x,), {})
+        assert (graph is None) == assigns
+        assert float(layer.count) == 0
+        assert layer.dense._inbound_nodes == layer.dense._outbound_nodes == []
+        if graph is not None:
+            found = [node.operation for node in _keras.nodes(graph)]
+            assert found[:2] == [layer.dense, layer.dense]
+            assert isinstance(found[2], _keras.Add)
+
+
 def test_unlock_and_lock():
     layer = layers.Dense(2)
     layer.build((None, 4))

@@ -21,7 +21,7 @@ from keras_variance.random import Stream
 from keras_variance.transforms.means import run
 from keras_variance.transforms.outputs import for_outputs
 from keras_variance.transforms.predictives import Predictive
-from keras_variance.transforms.walk import check_visible, functional
+from keras_variance.transforms.walk import check_visible, functional, hides
 from keras_variance.types import AnyLikelihood, Arrays
 
 PREDICTORS = ("sample", "mean", "ensemble", "zero_mean")
@@ -115,7 +115,7 @@ class MCPredict(keras.callbacks.Callback):
             self._compare()
 
     def _compare(self):
-        check_visible(self.model)
+        check_visible(self.model, hides)
         likelihood = resolve_labelled(self.model, self.likelihood)
         examples = check_data(self.model, self.x, self.y, likelihood)
         processes.check_batches(examples, self.batch_size or 32)

@@ -7,7 +7,7 @@ from keras_variance.likelihoods import Classification, Likelihood
 from keras_variance.transforms.means import run
 from keras_variance.transforms.moments.rules import Moments
 from keras_variance.transforms.predictives import Predictive
-from keras_variance.transforms.walk import check_visible
+from keras_variance.transforms.walk import check_visible, hides
 
 
 class Predictors(Predictive):
@@ -18,7 +18,7 @@ class Predictors(Predictive):
     """
 
     def __init__(self, model, samples, likelihood):
-        check_visible(model)
+        check_visible(model, hides)
         if isinstance(likelihood, Classification):
             likelihood = WithLogits(likelihood)
         super().__init__(model, samples, likelihood, name="predictors")

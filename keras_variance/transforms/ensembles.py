@@ -7,7 +7,12 @@ from keras_variance import _keras, checks
 from keras_variance.random import SeedGenerator
 from keras_variance.transforms.moments import heads
 from keras_variance.transforms.sampling import Draws
-from keras_variance.transforms.sources import check_random, is_source
+from keras_variance.transforms.sources import (
+    check_random,
+    check_visible_noise,
+    hides_noise,
+    is_source,
+)
 from keras_variance.transforms.walk import Interpreter, is_functional, partial
 
 
@@ -28,7 +33,8 @@ def ensemble(
     Args:
         model: A built model with variance layers, or with `dropout`. A subclassed
             model, and a layer that has variance layers inside, is called once for
-            each sample.
+            each sample if Keras cannot trace its call, or the call does more than
+            return its outputs.
         samples: Integer ≥ 1, the number of samples.
         shared_noise: Whether sample k has the same noise for every example of the
             batch. Each example still sees independent samples; examples are
@@ -101,7 +107,9 @@ class Ensemble(Interpreter):
     def draws(self, inputs, training=None, mask=None, at_once=None) -> "Draws":
         """The samples of a batch, to be drawn; at most `at_once` at the same time."""
         inputs = self.standardized(inputs, mask)
-        program = partial(self.model, inputs, is_source(self.dropout), training)
+        noise = is_source(self.dropout), hides_noise(self.dropout)
+        program = partial(self.model, inputs, *noise, training)
+        check_visible_noise((step.operation for step in program.steps), self.dropout)
         rows = ops.shape(next(x for x in tree.flatten(inputs) if x is not None))[0]
         at_once = at_once or self.samples
         return Draws(self, program, self.samples, rows, training, at_once)

@@ -14,6 +14,7 @@ from keras_variance.transforms.walk import (
     Interpreter,
     check_visible,
     finish_call,
+    hides,
     output_mask,
     partial,
     tensors,
@@ -77,12 +78,12 @@ class Means(Interpreter):
     """A model with the weights of its variance layers at their means."""
 
     def __init__(self, model, **kwargs):
-        check_visible(model)
+        check_visible(model, hides)
         super().__init__(model, **kwargs)
 
     def call(self, inputs, training=None, mask=None):
         inputs = self.standardized(inputs, mask)
-        program = partial(self.model, inputs, _is_variance_layer, training)
+        program = partial(self.model, inputs, _is_random, hides, training)
         outputs = run(program, self.variance_layer)
         return tree.pack_sequence_as(program.outputs, outputs)
 
@@ -108,8 +109,8 @@ class ZeroMeans(Means):
         return {**super().get_config(), "seed": self.seed}
 
 
-def _is_variance_layer(operation, kwargs):
-    return isinstance(operation, RandomWeights)
+def _is_random(operation, kwargs):
+    return isinstance(operation, RandomWeights) or hides(operation)
 
 
 def run(program, variance_layer):

@@ -4,7 +4,8 @@ import keras
 
 from keras_variance.layers import layer_paths, variance_layers
 from keras_variance.layers.paths import find_variance_layers
-from keras_variance.transforms.walk import is_functional, operations
+from keras_variance.layers.weights import RandomWeights
+from keras_variance.transforms.walk import hides, is_functional, operations
 
 DROPOUTS = (
     keras.layers.AlphaDropout,
@@ -24,12 +25,33 @@ def is_source(dropout: bool):
         dropout: Whether dropout layers have, though not in training.
     """
 
+    hides_one = hides_noise(dropout)
+
     def has_noise(operation, kwargs):
         if isinstance(operation, DROPOUTS):
             return bool(dropout or kwargs.get("training"))
-        return isinstance(operation, keras.Layer) and bool(variance_layers(operation))
+        return isinstance(operation, RandomWeights) or hides_one(operation)
 
     return has_noise
+
+
+def hides_noise(dropout: bool):
+    """A function of an operation that is true of layers with noise inside.
+
+    Args:
+        dropout: Whether dropout layers have, too.
+    """
+
+    def hides_one(operation):
+        if isinstance(operation, (RandomWeights, *DROPOUTS)):
+            return False
+        if dropout and isinstance(operation, keras.Layer):
+            inside = layer_paths(operation).values()
+            if any(map(_has_dropout, inside)):
+                return True
+        return hides(operation)
+
+    return hides_one
 
 
 def is_random(model, dropout: bool) -> bool:
@@ -40,11 +62,18 @@ def is_random(model, dropout: bool) -> bool:
 
 
 def check_random(model, dropout: bool):
-    """Raise ValueError if nothing in a model is random, dropout cannot be seen, or
-    what is random has a state."""
+    """Raise ValueError if nothing in a model is random, or `check_visible_noise` does;
+    of a subclassed model the inputs are needed before that."""
     if not (isinstance(model, keras.Model) and is_random(model, dropout)):
         find_variance_layers(model)  # raises
-    for each in operations(model) if is_functional(model) else [model]:
+    if is_functional(model):
+        check_visible_noise(operations(model, hides_noise(dropout)), dropout)
+
+
+def check_visible_noise(operations, dropout: bool):
+    """Raise ValueError if dropout in an operation cannot be seen, or what is random in
+    it has a state."""
+    for each in operations:
         if not isinstance(each, keras.Layer) or isinstance(each, DROPOUTS):
             continue
         inside = layer_paths(each).values()

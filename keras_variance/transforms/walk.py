@@ -3,7 +3,8 @@
 A Functional model is a list of calls of operations. `walk` makes these calls through
 a function, with any kind of value in the place of tensors. `partial` computes what is
 known without noise, and keeps the rest as a `Program`: it can be run many times, with
-samples or with moments.
+samples or with moments. A layer that is made of others is `opened`: Keras traces its
+call, which is then a Functional model too.
 """
 
 import dataclasses
@@ -74,13 +75,55 @@ def flat(model, inputs):
     return tree.flatten(inputs)
 
 
-def operations(model):
-    """The operations of a model and of the models nested in it."""
+def operations(model, opens=lambda operation: False):
+    """The operations of a model and of the models nested in it.
+
+    Args:
+        opens: Function of an operation that is true where those inside of it are
+            wanted, if it can be opened.
+    """
     for node in _keras.nodes(functional(model)):
-        if is_functional(node.operation):
-            yield from operations(node.operation)
+        graph = node.operation
+        if not is_functional(graph) and opens(graph):
+            graph = opened(graph, *_symbolic(node))
+        if is_functional(graph):
+            yield from operations(graph, opens)
         else:
             yield node.operation
+
+
+def opened(layer, args, kwargs, training=None):
+    """The call of a layer as a graph: a Functional model, or None if Keras cannot trace
+    it, or it may do more: read masks, cast, draw, assign, or add a loss.
+
+    Args:
+        layer: A built layer or model.
+        args, kwargs: Of its call. The symbolic tensors among them, each once, are the
+            model's inputs, for any number of examples.
+        training: As for a call.
+    """
+    specs = {id(x): x for x in _of_kind(keras.KerasTensor, (args, kwargs))}
+    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in specs.values()}
+    floats = {x for x in dtypes if "float" in x} | {layer.compute_dtype}
+    masked = any(_keras.get_mask(x) is not None for x in specs.values())
+    casts = floats != {layer.variable_dtype}
+    if masked or casts or layer.activity_regularizer is not None:
+        return None
+    inputs = {
+        key: keras.Input(batch_shape=(None, *x.shape[1:]), dtype=x.dtype)
+        for key, x in specs.items()
+    }
+    args, kwargs = tree.map_structure(lambda x: inputs.get(id(x), x), (args, kwargs))
+    kwargs = {k: v for k, v in kwargs.items() if k != "training"}
+    if "training" in inspect.signature(layer.call).parameters:
+        kwargs["training"] = training
+    graph = _keras.traced(layer, [*inputs.values()], args, kwargs)
+    if graph is None:
+        return None
+    calls = (each.operation for each in _keras.nodes(graph))
+    layers = (each for each in calls if isinstance(each, keras.Layer))
+    seen = {x for each in layers for x in variance_layers(each)}
+    return graph if seen.issuperset(variance_layers(layer)) else None
 
 
 @dataclasses.dataclass(eq=False)
@@ -110,6 +153,8 @@ class Step:
         args, kwargs: Of its call: `Known`s and `Unknown`s for values of the graph.
         outputs: An `Unknown` for each output.
         is_source: Whether it has noise of its own, and not only its inputs'.
+        within: The name of the opened layer that makes the call, if it is not the
+            model itself.
     """
 
     operation: Any
@@ -117,6 +162,7 @@ class Step:
     kwargs: dict
     outputs: list[Unknown]
     is_source: bool
+    within: str | None = None
 
     @property
     def unknowns(self):
@@ -172,38 +218,74 @@ def tensors(values):
     return tree.map_structure(lambda x: x.tensor if isinstance(x, Known) else x, values)
 
 
-def partial(model, inputs, is_source, training=None) -> Program:
+def partial(model, inputs, is_source, opens, training=None) -> Program:
     """Call what is known of a model without noise.
 
     Args:
-        model: A Keras model; of one that is not Functional nothing is known.
+        model: A Keras model. Of one that is not Functional, and cannot be opened,
+            nothing is known.
         inputs: Tensors, in the structure of the model's inputs.
         is_source: Function of (operation, kwargs) that is true where a call has noise
             of its own.
+        opens: Function of an operation that is true where the calls inside of it are
+            wanted in its place.
         training: As for a call.
     """
     steps = []
     inputs = tree.map_structure(Known, inputs)
-    if not is_functional(model):
-        specs = tree.map_structure(lambda x: _spec(x.tensor), inputs)
-        specs = _keras.output_spec(model, specs)
-        outputs = tree.map_structure(Unknown, specs)
-        options = {} if training is None else {"training": training}
-        step = Step(model, (inputs,), options, tree.flatten(outputs), True)
-        return Program([step], outputs)
 
-    def call(node, args, kwargs):
+    def call(node, args, kwargs, training=training, within=None):
         operation = node.operation
-        args, kwargs = _first_by_position(operation, args, kwargs)
         source = is_source(operation, kwargs)
-        if not source and not _of_kind(Unknown, (args, kwargs)):
+        known = not source and not _of_kind(Unknown, (args, kwargs))
+        if not known and opens(operation):
+            training = kwargs.get("training", training)
+            graph = opened(operation, *_symbolic(node), training=training)
+            if graph is not None:
+                values = _values(node, args, kwargs)
+                return walk_inside(operation, graph, values, training)
+        args, kwargs = _first_by_position(operation, args, kwargs)
+        if known:
             args, kwargs = tensors((args, kwargs))
             return tree.map_structure(Known, operation(*args, **kwargs))
         outputs = [Unknown(x) for x in node.outputs]
-        steps.append(Step(operation, args, kwargs, outputs, source))
+        steps.append(Step(operation, args, kwargs, outputs, source, within))
         return outputs
 
-    return Program(steps, walk(model, inputs, call, training=training))
+    def walk_inside(layer, graph, values, training):
+        def call_inside(node, args, kwargs):
+            if kwargs.get("training") is None:  # else the layer says it itself
+                context = _keras.accepted(node.operation, {"training": training})
+                kwargs = {**kwargs, **context}
+            return call(node, args, kwargs, training, layer.name)
+
+        return walk(graph, values, call_inside)
+
+    if is_functional(model):
+        return Program(steps, walk(model, inputs, call, training=training))
+    specs = tree.map_structure(lambda x: _spec(x.tensor), inputs)
+    masked = any(_keras.get_mask(x.tensor) is not None for x in tree.flatten(inputs))
+    graph = None if masked else opened(model, (specs,), {}, training=training)
+    if graph is not None:
+        outputs = walk_inside(model, graph, tree.flatten(inputs), training)
+        return Program(steps, outputs)
+    outputs = tree.map_structure(Unknown, _keras.output_spec(model, specs))
+    options = {} if training is None else {"training": training}
+    step = Step(model, (inputs,), options, tree.flatten(outputs), True)
+    return Program([step], outputs)
+
+
+def _symbolic(node):
+    """The arguments of a call, with symbolic tensors."""
+    return node.arguments.args, node.arguments.kwargs
+
+
+def _values(node, args, kwargs):
+    """What a call has for its symbolic arguments, each once."""
+    given = args, {name: kwargs[name] for name in node.arguments.kwargs}
+    pairs = zip(tree.flatten(_symbolic(node)), tree.flatten(given), strict=True)
+    found = {id(x): value for x, value in pairs if isinstance(x, keras.KerasTensor)}
+    return [*found.values()]
 
 
 def _first_by_position(operation, args, kwargs):
@@ -327,11 +409,18 @@ def check_functional(model):
     checks.require(is_functional(model), "model", expected, model)
 
 
-def check_visible(model):
-    """Raise ValueError if layers that are no models have variance layers inside."""
-    for each in operations(model):
-        hides = isinstance(each, keras.Layer) and not isinstance(each, RandomWeights)
-        if hides and variance_layers(each):
+def hides(operation):
+    """Whether it is a layer that has variance layers inside, and is none."""
+    is_layer = isinstance(operation, keras.Layer)
+    is_one = isinstance(operation, RandomWeights)
+    return is_layer and not is_one and bool(variance_layers(operation))
+
+
+def check_visible(model, opens=lambda operation: False):
+    """Raise ValueError if layers that are no models have variance layers inside, but
+    for those that are opened."""
+    for each in operations(model, opens):
+        if hides(each):
             raise ValueError(
                 f"Layer '{each.name}' has variance layers inside that cannot be "
                 "inspected: use Sequential and Functional models. "

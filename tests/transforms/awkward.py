@@ -237,6 +237,35 @@ def two_arguments(rng, **arguments):
     return compiled(model), features(rng, 4), classes(rng)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Block(layers.Layer):
+    """Layers inside of a layer with a variable that it computes with."""
+
+    def __init__(self, dense=None, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = dense or kv.VarianceDense(4)
+        self.norm = layers.LayerNormalization()
+        self.dropout = layers.Dropout(0.5)
+        self.last = layers.Dense(4)
+
+    def build(self, shape):
+        for each in (self.norm, self.dense, self.dropout, self.last):
+            each.build(shape)
+        self.log_scale = self.add_weight(shape=(4,), initializer="random_normal")
+
+    def call(self, inputs, training=None):
+        x = ops.gelu(self.dense(self.norm(inputs)))
+        x = self.last(self.dropout(x, training=training))
+        return inputs + x * ops.exp(self.log_scale)
+
+
+def block(rng, **arguments):
+    x = keras.Input((4,))
+    h = Block(kv.VarianceDense(4, **arguments), name="block")(x)
+    model = keras.Model(x, layers.Dense(3, "softmax")(h))
+    return compiled(model), features(rng, 4), classes(rng)
+
+
 class Subclassed(keras.Model):
     def __init__(self, **arguments):
         super().__init__()
@@ -338,6 +367,7 @@ MODELS = {
         tokens,
         recurrent,
         two_arguments,
+        block,
         subclassed,
         channels_first,
         per_pixel,

@@ -197,7 +197,8 @@ BUILDERS = {
 VISIBLE = ("propagate_mean", "zero_mean", "propagate_moments", "draw")
 REFUSED = {
     "subclassed": (*VISIBLE, "replace", "shrink"),
-    "two_arguments": (*VISIBLE, "replace"),
+    "two_arguments": ("draw", "replace"),
+    "block": ("draw", "replace"),
     "mask_reader": ("integrate_last", "propagate_moments"),
     "attention": ("integrate_last", "propagate_moments"),
     "recurrent": ("integrate_last", "propagate_moments"),
@@ -339,7 +340,7 @@ def test_metrics_of_an_epoch_without_noise(own):
 
     if backends.BACKEND == "torch" and own.name == "per_pixel":
         pytest.skip("Keras has no gradient of a loss of pixels there")
-    if own.name in ("subclassed", "two_arguments", "regression"):
+    if own.name in ("subclassed", "regression"):
         assert_refused(fit)
         return
     history = fit()

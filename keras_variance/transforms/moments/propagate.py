@@ -8,7 +8,12 @@ from keras import ops, tree
 from keras_variance import _keras, checks
 from keras_variance.transforms.moments import dependence, heads
 from keras_variance.transforms.moments.linear import noise
-from keras_variance.transforms.moments.rules import Moments, UnsupportedError, find_rule
+from keras_variance.transforms.moments.rules import (
+    Moments,
+    UnsupportedError,
+    find_rule,
+    has_rule,
+)
 from keras_variance.transforms.outputs import for_outputs, resolve
 from keras_variance.transforms.sources import DROPOUTS, check_random, is_source
 from keras_variance.transforms.walk import (
@@ -38,6 +43,9 @@ def propagate_moments(
     known input they are exact up to the next linear layer. After several such layers
     they are not: units that share random inputs are dependent, which is ignored, and
     the mutual information comes out too low.
+
+    A layer without a rule that is made of others, as a block of a transformer, has the
+    moments of the calls that it makes, if Keras can trace these.
 
     Branches of one random value that meet again are dependent too. Sums, differences
     and concatenations of multiples of one value are exact. In other sums and
@@ -115,11 +123,18 @@ class MomentPropagation(Interpreter):
 
     def call(self, inputs, training=None, mask=None):
         inputs = self.standardized(inputs, mask)
-        program = partial(self.model, inputs, is_source(self.dropout), training)
+        noise = is_source(self.dropout)
+        program = partial(self.model, inputs, noise, _lacks_rule, training)
 
         def call(step, args, kwargs):
             args, kwargs = tree.map_structure(_moments, (args, kwargs))
-            return propagate(step.operation, args, kwargs, self.head, step.is_source)
+            source = step.is_source
+            try:
+                return propagate(step.operation, args, kwargs, self.head, source)
+            except UnsupportedError as error:
+                if step.within is None:
+                    raise
+                raise UnsupportedError(f"In layer '{step.within}': {error}") from None
 
         outputs = map(_moments, program.run(call))
         each = for_outputs(self.likelihood, program.outputs)
@@ -218,13 +233,14 @@ def propagate(operation, args, kwargs, head, is_source=False):
             f"`keras_variance.mc_predict`. Received: {operation}"
         )
     rule = _rule(operation, head, is_source)
-    x = rule(operation, _inputs(operation, args, kwargs))
+    inputs = _inputs(operation, args, kwargs)
+    x = rule(operation, inputs)
     x = dependence.follow(operation, rule, values, x, is_source)
     activation = getattr(operation, "activation", None)
     if activation is not None:
         x = _rule(activation, head)(activation, x).from_(x.origins)
     if isinstance(operation, keras.Layer):
-        means = tree.map_structure(lambda x: x.mean, args[0])
+        means = tree.map_structure(lambda x: x.mean, inputs)
         _keras.set_mask(x.mean, output_mask(operation, means))
     return x
 
@@ -232,7 +248,7 @@ def propagate(operation, args, kwargs, head, is_source=False):
 def _inputs(operation, args, kwargs):
     """What a rule takes: one `Moments`, or a list for what merges several."""
     if isinstance(operation, keras.Layer):
-        return args[0]
+        return tree.map_structure(_constant, args[0])
     inputs = [*args, *kwargs.values()]  # an operator, such as that of `x + y`
     if isinstance(operation, _keras.GetItem):
         return inputs
@@ -246,6 +262,11 @@ def _inputs(operation, args, kwargs):
     return inputs[0] if len(inputs) == 1 else inputs
 
 
+def _constant(x):
+    """A tensor among the inputs of a layer that merges as `Moments`, too."""
+    return x if isinstance(x, Moments) else Moments.of(x)
+
+
 def _rule(operation, head, is_source=False):
     is_softmax = isinstance(operation, keras.layers.Softmax | _keras.Softmax)
     if is_softmax or operation is keras.activations.softmax:
@@ -253,6 +274,14 @@ def _rule(operation, head, is_source=False):
     if is_source and isinstance(operation, DROPOUTS):
         return noise
     return find_rule(operation)
+
+
+def _lacks_rule(operation):
+    """Whether it is a layer whose moments may follow from those of its parts."""
+    is_softmax = isinstance(operation, keras.layers.Softmax)
+    if not isinstance(operation, keras.Layer) or is_softmax:
+        return False
+    return not isinstance(operation, DROPOUTS) and not has_rule(operation)
 
 
 def _reads_mask(operation):

@@ -131,19 +131,31 @@ def find_rule(operation: keras.Operation) -> Callable | None:
         UnsupportedError: If it has none. It is a ValueError.
     """
     checks.require(callable(operation), "operation", "a layer or function", operation)
-    if operation in RULES:
-        return RULES[operation]
-    kind = type(operation)
-    for base in kind.__mro__:
-        if base in RULES and kind.call is base.call:
-            return RULES[base]
-    name = name_of(operation)
+    rule = _rule_of(operation)
+    if rule is not None:
+        return rule
+    name, kind = name_of(operation), type(operation)
     raise UnsupportedError(
         f"'{name}' of class {kind.__module__}.{kind.__name__} has no rule for moments. "
         "Use `keras_variance.mc_predict`, which takes any model, or write a rule with "
         "`keras_variance.moments.moment_rule`. "
         f"Received: operation={operation}"
     )
+
+
+def has_rule(operation) -> bool:
+    """Whether a layer or an activation function has a rule."""
+    return _rule_of(operation) is not None
+
+
+def _rule_of(operation):
+    if operation in RULES:
+        return RULES[operation]
+    kind = type(operation)
+    for base in kind.__mro__:
+        if base in RULES and kind.call is base.call:
+            return RULES[base]
+    return None
 
 
 def name_of(operation):
