@@ -17,7 +17,7 @@ from keras import ops, tree
 
 from keras_variance import _keras, checks
 from keras_variance._keras import is_functional
-from keras_variance.layers import variance_layers
+from keras_variance.layers import layer_paths, variance_layers
 from keras_variance.layers.weights import RandomWeights
 
 
@@ -94,7 +94,8 @@ def operations(model, opens=lambda operation: False):
 
 def opened(layer, args, kwargs, training=None):
     """The call of a layer as a graph: a Functional model, or None if Keras cannot trace
-    it, or it may do more: read masks, cast, draw, assign, or add a loss.
+    it, it may do more (read masks, cast, draw, assign, add a loss), or a layer in it is
+    hidden, as in a loop.
 
     Args:
         layer: A built layer or model.
@@ -122,8 +123,9 @@ def opened(layer, args, kwargs, training=None):
         return None
     calls = (each.operation for each in _keras.nodes(graph))
     layers = (each for each in calls if isinstance(each, keras.Layer))
-    seen = {x for each in layers for x in variance_layers(each)}
-    return graph if seen.issuperset(variance_layers(layer)) else None
+    seen = {x for each in layers for x in layer_paths(each).values()}
+    hidden = {*layer_paths(layer).values()} - seen - {layer}
+    return None if hidden else graph
 
 
 @dataclasses.dataclass(eq=False)

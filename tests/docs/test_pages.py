@@ -69,6 +69,8 @@ def test_tutorials_print_what_they_say(page, tmp_path, monkeypatch):
 def test_outputs_are_compared():
     said = "20 samples: 96.7 %, 1,234 parameters"
     assert pages.agree("20  samples: 96.5 %, 1,230 parameters\n", said)
+    assert pages.agree("0.4 nats", "0.5 nats")
+    assert not pages.agree("0.3 nats", "0.5 nats")
     assert not pages.agree("20 samples: 66.7 %, 1,234 parameters", said)
     assert not pages.agree("20 examples: 96.7 %, 1,234 parameters", said)
     assert not pages.agree("20 samples: 96.7 %", said)

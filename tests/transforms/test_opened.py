@@ -169,6 +169,9 @@ REFUSED = {
     "a number of examples": lambda layer, x: layer.inner(
         ops.reshape(x, (ops.shape(x)[0], 4))
     ),
+    "hidden dropout": lambda layer, x: layer.inner(
+        ops.map(lambda row: layer.drop(row, training=True), x)
+    ),
     "a loop": lambda layer, x: ops.map(lambda row: layer.inner(row[None])[0], x),
 }
 
@@ -181,6 +184,7 @@ def test_calls_that_do_more(name, rng):
         def build(self, shape):
             super().build(shape)
             self.seeds = keras.random.SeedGenerator(0)
+            self.drop = layers.Dropout(0.5) if "dropout" in name else None
             self.state = self.add_weight(shape=(), initializer="zeros")
 
     layer = Does(kv.VarianceDense(4, posterior=awkward.OFF), REFUSED[name])
