@@ -349,7 +349,7 @@ def test_a_layer_without_a_rule(layer, name):
             layer,
         ]
     )
-    message = rf"'{name}' of class .*mc_predict.*moment_rule.*Received: "
+    message = rf"'{name}'.* of class .*mc_predict.*moment_rule.*Received: "
     with pytest.raises(ValueError, match=message):
         propagate_moments(model)
 
