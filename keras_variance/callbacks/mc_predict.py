@@ -21,7 +21,12 @@ from keras_variance.random import Stream
 from keras_variance.transforms.means import run
 from keras_variance.transforms.outputs import for_outputs
 from keras_variance.transforms.predictives import Predictive
-from keras_variance.transforms.walk import check_visible, functional, hides
+from keras_variance.transforms.walk import (
+    check_visible,
+    functional,
+    hides,
+    is_functional,
+)
 from keras_variance.types import AnyLikelihood, Arrays
 
 PREDICTORS = ("sample", "mean", "ensemble", "zero_mean")
@@ -77,9 +82,10 @@ class MCPredict(keras.callbacks.Callback):
 
     Raises:
         ValueError: For unknown predictors or metrics, `y` of another length and,
-            when training begins, a model without variance layers, subclassed, or
-            without a likelihood, data that does not fit it, metrics that no output
-            has, and a `sample` or an `ensemble` of numbers without a variance.
+            when training begins, a model without variance layers, with some that
+            cannot be inspected, or without a likelihood, data that does not fit it,
+            metrics that no output has, and a `sample` or an `ensemble` of numbers
+            without a variance.
         RuntimeError: When training begins, in a computation of several processes.
     """
 
@@ -115,7 +121,8 @@ class MCPredict(keras.callbacks.Callback):
             self._compare()
 
     def _compare(self):
-        check_visible(self.model, hides)
+        if is_functional(self.model):
+            check_visible(self.model, hides)
         likelihood = resolve_labelled(self.model, self.likelihood)
         examples = check_data(self.model, self.x, self.y, likelihood)
         processes.check_batches(examples, self.batch_size or 32)
@@ -125,6 +132,8 @@ class MCPredict(keras.callbacks.Callback):
         checks.require(fits, "metrics", expected, self.metrics)
         compared = Compared(self.model, likelihood, self.predictors, self.samples)
         compared.check()  # that what it asks for exists
+        if not is_functional(self.model):
+            compared(tree.map_structure(lambda x: ops.convert_to_tensor(x[:1]), self.x))
         self._compared = compared
 
     def on_epoch_end(self, epoch, logs=None):
@@ -133,7 +142,7 @@ class MCPredict(keras.callbacks.Callback):
         if self._compared is None:  # the model is built by now
             self._compare()
         outputs = self._compared.predict(self.x, self.batch_size, verbose=0)
-        names = functional(self.model).output_names
+        names = self._output_names()
         for predictor, predictions in outputs.items():
             each = labelled(self._compared.likelihood, self.y, predictions)
             mixture = self._mixture() if predictor == "ensemble" else {}
@@ -144,6 +153,11 @@ class MCPredict(keras.callbacks.Callback):
                     if metric == "nll":
                         value = mixture.get(number, value)
                     logs[f"val_{predictor}_{name}{metric}"] = value
+
+    def _output_names(self):
+        if is_functional(self.model):
+            return functional(self.model).output_names
+        return [str(k) for k, _ in enumerate(tree.flatten(self._compared.likelihood))]
 
     def _metrics(self, likelihood):
         names = self.metrics or DEFAULTS

@@ -169,8 +169,9 @@ def moment_predict(
     exp(E[s] + Var[s] / 2), that of Gaussian s.
 
     Args:
-        model: A built Sequential or Functional model with variance layers, or with
-            `dropout`; or a list of models, random or not: a deep ensemble.
+        model: A built model with variance layers, or with `dropout`; of a subclassed
+            one Keras must be able to trace the call. Or a list of Sequential and
+            Functional models, random or not: a deep ensemble.
         x, batch_size, verbose: As for `mc_predict`.
         likelihood, head, dropout: As for `transforms.propagate_moments`.
 

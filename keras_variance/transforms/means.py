@@ -15,8 +15,10 @@ from keras_variance.transforms.walk import (
     check_visible,
     finish_call,
     hides,
+    is_functional,
     output_mask,
     partial,
+    refuse_hidden,
     tensors,
 )
 
@@ -28,7 +30,7 @@ def propagate_mean(model: keras.Model) -> keras.Model:
     is left, so predictions do not depend on its input: then it warns.
 
     Args:
-        model: A built Sequential or Functional model with variance layers.
+        model: A built model with variance layers.
 
     Returns:
         A deterministic Keras model with the same inputs, weights and losses.
@@ -57,7 +59,7 @@ def zero_mean(model: keras.Model, seed: int | None = None) -> keras.Model:
     If predictions stay as they were, the information is in the variance.
 
     Args:
-        model: A built Sequential or Functional model with variance layers.
+        model: A built model with variance layers.
         seed: Integer that makes the noise repeatable.
 
     Returns:
@@ -78,7 +80,8 @@ class Means(Interpreter):
     """A model with the weights of its variance layers at their means."""
 
     def __init__(self, model, **kwargs):
-        check_visible(model, hides)
+        if is_functional(model):
+            check_visible(model, hides)
         super().__init__(model, **kwargs)
 
     def call(self, inputs, training=None, mask=None):
@@ -119,6 +122,7 @@ def run(program, variance_layer):
 
     def call(step, args, kwargs):
         args, kwargs = tensors((args, kwargs))
+        refuse_hidden(step.operation)
         if not isinstance(step.operation, RandomWeights):
             return step.operation(*args, **kwargs)
         outputs = variance_layer(step.operation, *args, **kwargs)

@@ -352,7 +352,10 @@ class Interpreter(keras.Model):
         return model
 
     def check(self):
-        """Raise the errors of `call` as they are: Keras rewrites those of a layer."""
+        """Raise the errors of `call` as they are: Keras rewrites those of a layer. Of a
+        subclassed source the inputs are not known."""
+        if not is_functional(self.model):
+            return
         _keras.trace(self.call, functional(self.model).input)
 
     def standardized(self, inputs, mask=None):
@@ -422,12 +425,17 @@ def check_visible(model, opens=lambda operation: False):
     """Raise ValueError if layers that are no models have variance layers inside, but
     for those that are opened."""
     for each in operations(model, opens):
-        if hides(each):
-            raise ValueError(
-                f"Layer '{each.name}' has variance layers inside that cannot be "
-                "inspected: use Sequential and Functional models. "
-                f"Received: layer={each}"
-            )
+        refuse_hidden(each)
+
+
+def refuse_hidden(operation):
+    """Raise ValueError if an operation has variance layers inside, and is none."""
+    if hides(operation):
+        raise ValueError(
+            f"Layer '{operation.name}' has variance layers inside that cannot be "
+            "inspected: use Sequential and Functional models. "
+            f"Received: layer={operation}"
+        )
 
 
 def new_input(tensor, like=None):

@@ -194,6 +194,42 @@ def test_calls_that_do_more(name, rng):
     assert graph_of(Of(layer.inner, lambda layer, x: layer.inner(x)), 4) is not None
 
 
+class Counting(keras.Model):
+    """Its call does more than return its outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = kv.VarianceDense(3, "softmax", posterior="additive")
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, inputs):
+        self.calls.assign_add(1.0)
+        return self.dense(inputs)
+
+
+def test_a_model_that_stays_closed(rng):
+    model, x = Counting(), features(rng, 4)
+    calls = np.stack([numpy(model(x)) for _ in range(500)])
+    draws = numpy(ensemble(model, 500, seed=0)(x))
+    assert_same_moments(np.moveaxis(draws, 1, 0), calls)
+    for transform, message in (
+        (kv.transforms.propagate_mean, "'counting' has variance layers inside"),
+        (kv.transforms.zero_mean, "'counting' has variance layers inside"),
+        (
+            lambda m: propagate_moments(m, None),
+            "'counting' of class.* no rule",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            transform(model)(x)
+    before = numpy(model.dense.kernel)
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    callback = kv.callbacks.MCPredict(x, np.zeros(3), 2)
+    with pytest.raises(ValueError, match="'counting' has variance layers inside"):
+        model.fit(x, np.zeros(3), verbose=0, callbacks=[callback])
+    np.testing.assert_array_equal(numpy(model.dense.kernel), before)
+
+
 def test_what_is_not_of_single_precision():
     layer = awkward.Block(kv.VarianceDense(4), dtype="mixed_bfloat16")
     layer.build((None, 4))

@@ -19,7 +19,6 @@ from keras_variance.transforms.sources import DROPOUTS, check_random, is_source
 from keras_variance.transforms.walk import (
     Interpreter,
     Known,
-    check_functional,
     output_mask,
     partial,
 )
@@ -55,8 +54,8 @@ def propagate_moments(
     another mean: they are refused.
 
     Args:
-        model: A built Sequential or Functional model with variance layers, or with
-            `dropout`.
+        model: A built model with variance layers, or with `dropout`; of a subclassed
+            one Keras must be able to trace the call.
         likelihood: What outputs mean: `"auto"`, a name, a
             `keras_variance.likelihoods.Likelihood`, None, or one for each output, as
             for `mc_predict`. Logits are turned into probabilities by the head, or by
@@ -114,7 +113,6 @@ class MomentPropagation(Interpreter):
         statistics=False,
         **kwargs,
     ):
-        check_functional(model)
         super().__init__(model, **kwargs)
         self.likelihood = likelihood
         self.head = heads.get(head)
