@@ -209,7 +209,7 @@ def new_parser(name, description):
         help="of ten classes; digits come with scikit-learn, others are downloaded",
     )
     add("--data-dir", metavar="DIR", help="folder of DATASET.npz: no download")
-    seeds = number(int, 0, 2**32)
+    seeds = number(int, 0, 2**31)
     add("--seed", type=seeds, default=0, metavar="N", help="of all noise; default: 0")
     return parser
 

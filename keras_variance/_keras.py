@@ -8,6 +8,7 @@ import contextlib
 import copy
 
 import keras
+import numpy as np
 from keras import tree
 from keras.src import backend
 
@@ -386,6 +387,39 @@ def _values_kept(layer):
     finally:
         for each, _, before in values:
             each._value = before
+
+
+def value_of(variable):
+    """A copy of a variable's value. On JAX, which deletes the arrays of variables that
+    it trains, NumPy's: `jax.jit` would make a tracer of it, which leaks."""
+    value = variable.value
+    if backend.backend() == "jax":
+        import jax
+
+        if not isinstance(value, jax.core.Tracer):
+            return np.array(value)
+    return keras.ops.copy(value)
+
+
+def set_value(variable, value):
+    """Set a variable to what `value_of` returned, or what NumPy made of it."""
+    scope = contextlib.nullcontext()
+    if backend.backend() == "jax" and isinstance(value, np.ndarray):
+        import jax
+
+        scope = jax.ensure_compile_time_eval()
+    with scope:
+        variable.assign(value)
+
+
+def outlasting():
+    """A context in which PyTorch's inference mode is off, of whose tensors none may be
+    changed after it: for variables that live longer."""
+    if backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.inference_mode(False)
 
 
 def unlock(layer):

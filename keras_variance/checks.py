@@ -62,8 +62,14 @@ def integer(name, value, *, minimum=-(2**63), multiple=1) -> int:
 
 
 def seed(value) -> int | None:
-    """A seed: an integer, or None for a random one."""
-    return None if value is None else integer("seed", value)
+    """A seed: an integer that every backend takes, or None for a random one."""
+    if value is None:
+        return None
+    number = _scalar(value)
+    is_integer = isinstance(number, numbers.Integral) and not isinstance(number, bool)
+    known = is_integer and 0 <= number < 2**31
+    require(known, "seed", "an integer from 0 to 2³¹ - 1, or None", value)
+    return int(number)
 
 
 def flag(name, value) -> bool:

@@ -125,7 +125,7 @@ def derive(seed: int | None, *path: int) -> int | None:
     """A seed of its own for each path of non-negative integers; None stays None."""
     if seed is None:
         return None
-    sequence = np.random.SeedSequence(seed % 2**32, spawn_key=path)
+    sequence = np.random.SeedSequence(seed, spawn_key=path)
     return int(sequence.generate_state(1)[0] % 2**31)
 
 
@@ -156,14 +156,16 @@ def held(model: keras.Model) -> Iterator[None]:
     """
     generators = [x for x in _generators(model) if isinstance(x, SeedGenerator)]
     checks.require(generators, "model", "a model with variance layers", model)
-    before = [ops.copy(generator.state[2]) for generator in generators]
+    before = [_keras.value_of(generator.state) for generator in generators]
     for generator in generators:
         generator.hold()
     try:
         yield model
     finally:
-        for generator, increment in zip(generators, before, strict=True):
-            generator.release(increment)  # within another hold it is 0
+        for generator, state in zip(generators, before, strict=True):
+            # As `next` leaves it; within another hold the increment is 0
+            gone_on = state + state[2] * _like(state, 0, 1, 0)
+            _keras.set_value(generator.state, gone_on)
 
 
 @contextlib.contextmanager
@@ -195,7 +197,7 @@ def seeded(model: keras.Model, seed: int) -> Iterator[None]:
     checks.require(generators, "model", "a model with random layers", model)
     if not (ops.is_tensor(seed) and tuple(seed.shape) == (2,)):
         seed = checks.integer("seed", seed)
-    before = [ops.copy(each.state) for each in generators]
+    before = [_keras.value_of(each.state) for each in generators]
     try:
         for state, start in _starts(generators, seed):
             state.assign(start)
@@ -203,7 +205,7 @@ def seeded(model: keras.Model, seed: int) -> Iterator[None]:
             yield model
     finally:
         for generator, state in zip(generators, before, strict=True):
-            generator.state.assign(state)
+            _keras.set_value(generator.state, state)
 
 
 def _generators(model):
@@ -238,6 +240,8 @@ def _starts(generators, seed):
 
 
 def _like(tensor, *values):
+    if isinstance(tensor, np.ndarray):
+        return np.array(values, tensor.dtype)
     return ops.convert_to_tensor(values, dtype=tensor.dtype)
 
 

@@ -208,6 +208,33 @@ def test_seeded_by_a_tensor():
     assert not equal(one, other)
 
 
+@pytest.mark.skipif(backends.BACKEND != "jax", reason="a function of JAX")
+@pytest.mark.parametrize(
+    "scope", [kv.random.held, lambda model: kv.random.seeded(model, 1)]
+)
+def test_in_a_function_that_jax_compiles(scope):
+    """No tracer is left in the model; it goes on where it was."""
+    import jax
+
+    model, other = nested(), nested()
+    model(X), other(X)  # the seeds of the one are those of the other
+    for layer, like in zip(
+        kv.layers.variance_layers(model), kv.layers.variance_layers(other), strict=True
+    ):
+        like.seed_generator.state.assign(np.array(layer.seed_generator.state))
+
+    @jax.jit
+    def call(x):
+        with scope(model):
+            return model(x)
+
+    call(X)
+    with scope(other):
+        other(X)
+    for state, expected in zip(states(model), states(other), strict=True):
+        np.testing.assert_array_equal(state, expected)
+
+
 @pytest.mark.parametrize("transform", ["ensemble", "predictive", "zero_mean"])
 def test_seeded_transforms(transform):
     """Transformed models are held and seeded as their sources are."""

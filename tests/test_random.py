@@ -127,7 +127,11 @@ def test_consecutive_seeds_draw_independent_noise():
 
 def test_derived_seeds():
     assert derive(None, 1) is None
-    seeds = {derive(seed, *path) for seed in (-1, 0, 1, 2) for path in [(), (0,), (1,)]}
+    seeds = {
+        derive(seed, *path)
+        for seed in (0, 1, 2, 2**31 - 1)
+        for path in [(), (0,), (1,)]
+    }
     assert len(seeds) == 12
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert derive(3, 1) == derive(3, 1)

@@ -39,7 +39,7 @@ def classifier(model, likelihood, *kinds):
 
 def labels_of(likelihood, y, predictions):
     """Integer labels (m,); ValueError if they are all of one class."""
-    ((_, _, y, _),) = labelled(likelihood, y, [predictions])
+    ((_, _, y, _),) = labelled(None, likelihood, y, [predictions])
     labels, _ = likelihood.as_classes(y, predictions)
     several = len(np.unique(labels)) > 1
     checks.require(several, "y", "labels of two classes at least", y)

@@ -73,10 +73,14 @@ class GradualPruning(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
+        self.turn = 0
 
     def on_train_batch_end(self, batch, logs=None):
         steps = self.params["steps"]
-        if steps and (batch + 1) % self.frequency == 0:
+        # With `steps_per_execution` not every batch comes here
+        turn = (batch + 1) // self.frequency
+        if steps and turn > self.turn:
+            self.turn = turn
             self._prune(self.epoch + (batch + 1) / steps)
 
     def on_epoch_end(self, epoch, logs=None):

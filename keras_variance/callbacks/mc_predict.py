@@ -144,7 +144,8 @@ class MCPredict(keras.callbacks.Callback):
         outputs = self._compared.predict(self.x, self.batch_size, verbose=0)
         names = self._output_names()
         for predictor, predictions in outputs.items():
-            each = labelled(self._compared.likelihood, self.y, predictions)
+            likelihood = self._compared.likelihood
+            each = labelled(self.model, likelihood, self.y, predictions)
             mixture = self._mixture() if predictor == "ensemble" else {}
             for number, likelihood, y, p in each:
                 name = f"{names[number]}_" if len(each) > 1 else ""

@@ -123,7 +123,7 @@ def evaluate(
     measure = measures.of_classes if is_classes else measures.of_numbers
     found, details = {}, {}
     for name, prediction in inside.items():
-        ((_, _, labels, _),) = labelled(likelihood, y, [prediction.mean])
+        ((_, _, labels, _),) = labelled(model, likelihood, y, [prediction.mean])
         found[name], details[name] = measure(likelihood, labels, prediction)
         if outside is not None:
             found[name] |= measures.of_scores(prediction, outside[name])

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_variance import checks
+from keras_variance import _keras, checks
 from keras_variance.inference import processes
 from keras_variance.inference.data import (
     check_data,
@@ -65,7 +65,8 @@ def sparsity_curve(
         A list with a `Point` for each sparsity, in ascending order.
 
     Raises:
-        ValueError: As `prune`, or if not one output has a likelihood.
+        ValueError: As `prune`, if not one output has a likelihood, or for a
+            `StudentT` without a variance.
         RuntimeError: In a computation of several processes.
     """
     processes.check_one("sparsity_curve")
@@ -85,7 +86,7 @@ def sparsity_curve(
             f"one. Received: likelihood={likelihood}"
         )
     check_data(model, x, y, likelihood)
-    copy = keras.models.clone_model(model)
+    copy = _keras.clone(model)
     copy.set_weights(model.get_weights())
     points = []
     for value in sorted(sparsities):
@@ -94,7 +95,7 @@ def sparsity_curve(
             copy, x, samples, batch_size, likelihood, seed=seed, verbose=0
         )
         means = [each.mean for each in _flat(prediction)]
-        ((number, each, labels, p),) = labelled(likelihood, y, means)
+        ((number, each, labels, p),) = labelled(model, likelihood, y, means)
         if each.linear:
             values = each.log_likelihood(labels, p)
         else:

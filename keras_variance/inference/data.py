@@ -27,7 +27,8 @@ def check_inputs(model, x, name="x"):
 
 
 def check_data(model, x, y, likelihood) -> int:
-    """The number of examples; ValueError if `x` and `y` do not fit a model.
+    """The number of examples; ValueError if `x` and `y` do not fit a model, or an
+    output has a mask, which measures do not read.
 
     Args:
         likelihood: Of each output, as `transforms.outputs.resolve` returned it.
@@ -35,13 +36,38 @@ def check_data(model, x, y, likelihood) -> int:
     check_inputs(model, x)
     examples = check_examples(x, y)
     graph = _keras.graph(model) if _keras.is_functional(model) else None
-    shapes = [] if graph is None else [(examples, *x.shape[1:]) for x in graph.outputs]
-    if shapes and not any(None in shape for shape in shapes):
+    if graph is None:
+        return examples
+    outputs = graph.outputs
+    for each, output in zip(for_outputs(likelihood, outputs), outputs, strict=True):
+        unmasked = each is None or _keras.get_mask(output) is None
+        expected = "a model whose outputs have no mask: padding would count as data"
+        checks.require(unmasked, "model", expected, model)
+    shapes = [(examples, *x.shape[1:]) for x in outputs]
+    if not any(None in shape for shape in shapes):
         # Before long computations, with any predictions
         predictions = [np.broadcast_to(np.float32(0.5), shape) for shape in shapes]
-        for _, each, labels, p in labelled(likelihood, y, predictions):
+        for _, each, labels, p in labelled(model, likelihood, y, predictions):
             each.log_likelihood(labels, p)
     return examples
+
+
+def _in_order(model, y):
+    """Labels in a flat list, in the order of the model's outputs."""
+    if not _keras.is_functional(model) or not tree.is_nested(y):
+        return tree.flatten(y)
+    graph = _keras.graph(model)
+    outputs, names = graph.output, graph.output_names
+    names = [*outputs] if isinstance(outputs, dict) else names
+    if not isinstance(y, dict):
+        fits = not isinstance(outputs, dict) or len(names) == 1
+        checks.require(fits, "y", f"a dict of labels for {names}", y)
+        return tree.flatten(y)
+    expected = f"labels for {names}, the model's outputs"
+    checks.require({*y} <= {*names}, "y", expected, [*y])
+    if isinstance(outputs, dict):
+        return tree.flatten({**dict.fromkeys(names), **y})
+    return [y.get(name) for name in names]
 
 
 def check_examples(x, y):
@@ -120,10 +146,11 @@ def resolve_labelled(model, likelihood):
     return resolved
 
 
-def labelled(likelihood, y, predictions):
+def labelled(model, likelihood, y, predictions):
     """Outputs that have a likelihood, with their labels.
 
     Args:
+        model: The model, or None for one with one output.
         likelihood: Of each output, as `transforms.outputs.resolve` returned it.
         y: Labels, in the structure of the outputs; one that has no likelihood needs
             none.
@@ -133,12 +160,14 @@ def labelled(likelihood, y, predictions):
         A list of (output's number, likelihood, labels, prediction).
     """
     likelihood = for_outputs(likelihood, predictions)
-    y = [y] if len(predictions) == 1 and not isinstance(y, dict) else tree.flatten(y)
+    alone = len(predictions) == 1 and not isinstance(y, dict)
+    y = [y] if alone else _in_order(model, y)
     known = [each is not None for each in likelihood]
     if len(y) == sum(known):
         rest = iter(y)
         y = [next(rest) if each else None for each in known]
-    if len(y) != len(predictions):
+    absent = any(each is None for each, one in zip(y, known, strict=False) if one)
+    if len(y) != len(predictions) or absent:
         raise ValueError(
             f"Argument `y` must have labels for each of the model's {len(predictions)} "
             f"outputs, in their structure. Received: y with {len(y)} arrays"

@@ -117,7 +117,7 @@ def log_likelihoods(
         predictor = kept(model, ensemble, samples=size, dropout=dropout)
         with seeded(predictor, derive(seed, k)):
             outputs = predictor.predict(x, batch_size, verbose=0, callbacks=[step])
-        yield from _of_outputs(likelihood, y, outputs, size)
+        yield from _of_outputs(model, likelihood, y, outputs, size)
 
 
 def _chunks(samples, rows):
@@ -127,11 +127,11 @@ def _chunks(samples, rows):
     return [size] * whole + [rest] * (rest > 0)
 
 
-def _of_outputs(likelihood, y, outputs, samples):
+def _of_outputs(model, likelihood, y, outputs, samples):
     flat = tree.flatten(outputs)
     each = [
         (number, one, labels, _parameters(one, output))
-        for number, one, labels, output in labelled(likelihood, y, flat)
+        for number, one, labels, output in labelled(model, likelihood, y, flat)
     ]
     for k in range(samples):
         values = [None] * len(flat)

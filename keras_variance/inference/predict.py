@@ -224,7 +224,8 @@ def kept(model, transform, **options):
     key = transform.__name__, *map(id, graphs), repr(options)
     made = vars(models[0]).setdefault("__keras_variance__", {})
     if key not in made:
-        made[key] = transform(model, **options), graphs
+        with _keras.outlasting():
+            made[key] = transform(model, **options), graphs
         while len(made) > KEPT:
             del made[next(iter(made))]
     return made[key][0]

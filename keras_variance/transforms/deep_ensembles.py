@@ -21,7 +21,12 @@ from keras_variance.transforms.predictives import (
     predictive,
 )
 from keras_variance.transforms.sources import is_random
-from keras_variance.transforms.walk import functional, is_functional, new_input
+from keras_variance.transforms.walk import (
+    functional,
+    is_functional,
+    new_input,
+    serialized,
+)
 from keras_variance.types import AnyLikelihood
 
 
@@ -159,10 +164,9 @@ class DeepEnsemble(keras.Layer):
         return map_statistics(lambda _: _merge(next(flat), next(each)), outputs[0])
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
         config = {
-            "members": [serialize(each) for each in self.members],
-            "likelihood": serialize(self.likelihood),
+            "members": [serialized(each) for each in self.members],
+            "likelihood": keras.saving.serialize_keras_object(self.likelihood),
         }
         return {**super().get_config(), **config}
 
@@ -196,6 +200,9 @@ def checked(models, name="models"):
     several = isinstance(models, list | tuple) and len(models) > 0
     known = several and all(isinstance(each, keras.Model) for each in models)
     checks.require(known, name, "a list of Keras models", models)
+    # Keras would save one that is there twice so that it cannot be loaded
+    different = len({id(each) for each in models}) == len(models)
+    checks.require(different, name, "a list of different models", models)
     for each in models:
         expected = "Sequential or Functional models"
         checks.require(is_functional(each), name, expected, each)

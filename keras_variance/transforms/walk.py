@@ -384,13 +384,20 @@ class Interpreter(keras.Model):
         self.built = True
 
     def get_config(self):
-        model = keras.saving.serialize_keras_object(self.model)
-        return {"name": self.name, "model": model}
+        return {"name": self.name, "model": serialized(self.model)}
 
     @classmethod
     def from_config(cls, config):
         model = keras.saving.deserialize_keras_object(config["model"])
         return cls(**{**config, "model": model})
+
+
+def serialized(model):
+    """The configuration of a model, for that of another one, which has an optimizer
+    and a loss of its own: those of this one need not be known where it is loaded."""
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
+    return config
 
 
 def functional(model):

@@ -50,3 +50,22 @@ def test_in_training(rng):
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         kv.callbacks.GradualPruning(**arguments)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras has no several steps there"
+)
+@pytest.mark.parametrize("steps", [1, 4, 32])
+def test_several_steps_per_execution(steps):
+    """Pruned as soon as the batches between two prunings have passed."""
+    x, y = np.ones((33, 4), "float32"), np.ones((33, 100))
+    model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(100)])
+    model.compile("sgd", "mse", steps_per_execution=steps)
+    gradual = kv.callbacks.GradualPruning(0.9, end=1, frequency=5)
+    seen = Sparsities()
+    model.fit(x, y, batch_size=1, verbose=0, callbacks=[gradual, seen])
+    ends = [min(k, 33) for k in range(steps, 33 + steps, steps)]
+    turns = [0, *ends]
+    for before, end, value in zip(turns[:-1], ends, seen.values, strict=True):
+        if end // 5 > before // 5:
+            assert value == pytest.approx(gradual.sparsity_at(end / 33), abs=0.01)

@@ -200,6 +200,7 @@ def test_losses_are_those_of_all_members(x):
         (lambda: "model", "Received: models='model'"),
         (lambda: [1], r"Received: models=\[1\]"),
         (lambda: [member(), keras.Sequential([keras.layers.Dense(3)])], "built"),
+        (lambda: [member()] * 2, "a list of different models. Received: models="),
         (lambda: [member(), member(outputs=4)], "same structure.*Received: "),
     ],
 )

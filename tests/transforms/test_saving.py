@@ -4,7 +4,10 @@ import keras
 import numpy as np
 import pytest
 
+from keras_variance import VarianceDense
 from keras_variance.transforms import (
+    average,
+    deep_ensemble,
     draw,
     ensemble,
     propagate_mean,
@@ -92,3 +95,30 @@ def test_compiles_with_xla(name, transform, rng):
     outputs = backends.compiled(result, jit_compile=True)(x)
     for each in keras.tree.flatten(outputs):
         assert np.all(np.isfinite(each))
+
+
+def unregistered(y, p):
+    return keras.losses.sparse_categorical_crossentropy(y, p)
+
+
+def test_files_do_not_need_the_loss_of_the_source(tmp_path, rng):
+    """As a source that is loaded with `compile=False` does not."""
+    sources = []
+    for _ in range(2):
+        softmax = VarianceDense(3, "softmax", posterior="layer_alpha")
+        sources.append(keras.Sequential([keras.Input((4,)), softmax]))
+        sources[-1].compile("adam", unregistered)
+    source = sources[0]
+    x = rng.normal(size=(5, 4)).astype("float32")
+    results = [
+        average(source, 3, seed=0),
+        propagate_moments(source),
+        deep_ensemble(sources, samples=3, seed=0, moments=True),
+    ]
+    for result in results:
+        result.save(tmp_path / "m.keras")
+        loaded = keras.models.load_model(tmp_path / "m.keras", compile=False)
+        for a, b in zip(
+            keras.tree.flatten(loaded(x)), keras.tree.flatten(result(x)), strict=True
+        ):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5)
