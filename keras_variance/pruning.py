@@ -89,7 +89,9 @@ def prune(
     """Set the least important weights of variance layers to 0, in place.
 
     They stay 0 in further training, saved and reloaded: layers get a mask. Mean
-    and variance of a pruned weight are 0; the bias is left.
+    and variance of a pruned weight are 0; the bias is left. Another model that has
+    these layers, and has been trained or has predicted before, does not know of the
+    masks until you compile it again.
 
     Args:
         model: A built Keras model with variance layers.

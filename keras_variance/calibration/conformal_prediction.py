@@ -101,6 +101,7 @@ def conformal(
     if method in SETS:
         likelihood = classifier(model, likelihood, Categorical)
         layer = PredictionSet(method, likelihood, penalty, free_classes)
+        layer.build(model.outputs[0].shape)
         examples = check_data(model, x, y, likelihood)
     else:
         one_output(model)

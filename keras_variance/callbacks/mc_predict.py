@@ -19,7 +19,7 @@ from keras_variance.layers.paths import find_variance_layers
 from keras_variance.metrics import BrierScore, ExpectedCalibrationError
 from keras_variance.random import Stream
 from keras_variance.transforms.means import run
-from keras_variance.transforms.outputs import for_outputs
+from keras_variance.transforms.outputs import for_outputs, output_names
 from keras_variance.transforms.predictives import Predictive
 from keras_variance.transforms.walk import (
     check_visible,
@@ -157,7 +157,7 @@ class MCPredict(keras.callbacks.Callback):
 
     def _output_names(self):
         if is_functional(self.model):
-            return functional(self.model).output_names
+            return output_names(functional(self.model))
         return [str(k) for k, _ in enumerate(tree.flatten(self._compared.likelihood))]
 
     def _metrics(self, likelihood):

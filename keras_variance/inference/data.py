@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_variance import _keras, checks
-from keras_variance.transforms.outputs import for_outputs, resolve
+from keras_variance.transforms.outputs import check_unmasked, for_outputs, resolve
 
 
 def are_arrays(x):
@@ -38,12 +38,8 @@ def check_data(model, x, y, likelihood) -> int:
     graph = _keras.graph(model) if _keras.is_functional(model) else None
     if graph is None:
         return examples
-    outputs = graph.outputs
-    for each, output in zip(for_outputs(likelihood, outputs), outputs, strict=True):
-        unmasked = each is None or _keras.get_mask(output) is None
-        expected = "a model whose outputs have no mask: padding would count as data"
-        checks.require(unmasked, "model", expected, model)
-    shapes = [(examples, *x.shape[1:]) for x in outputs]
+    check_unmasked(model, likelihood, "padding would count as data")
+    shapes = [(examples, *x.shape[1:]) for x in graph.outputs]
     if not any(None in shape for shape in shapes):
         # Before long computations, with any predictions
         predictions = [np.broadcast_to(np.float32(0.5), shape) for shape in shapes]

@@ -15,6 +15,7 @@ from keras_variance.random import seeded
 from keras_variance.transforms.deep_ensembles import checked, of_members
 from keras_variance.transforms.moments import heads
 from keras_variance.transforms.moments.propagate import propagate_moments
+from keras_variance.transforms.moments.rules import RULES
 from keras_variance.transforms.outputs import for_outputs, resolve
 from keras_variance.transforms.predictives import (
     CHUNK,
@@ -221,11 +222,14 @@ def kept(model, transform, **options):
     """
     models = model if isinstance(model, list) else [model]
     graphs = [_keras.graph(x) if _keras.is_functional(x) else x for x in models]
-    key = transform.__name__, *map(id, graphs), repr(options)
+    # With LoRA, compiled again, or by other rules, it is another transform
+    parts = [*graphs, *[getattr(x, "optimizer", None) for x in models], *RULES.values()]
+    parts += [weight for x in models for weight in x.weights]
+    key = transform.__name__, *map(id, parts), repr(options)
     made = vars(models[0]).setdefault("__keras_variance__", {})
     if key not in made:
         with _keras.outlasting():
-            made[key] = transform(model, **options), graphs
+            made[key] = transform(model, **options), parts
         while len(made) > KEPT:
             del made[next(iter(made))]
     return made[key][0]

@@ -56,7 +56,7 @@ class Variational(_keras.OwnLosses):
                 f"Layer '{self.name}' has a prior, and needs the number of examples of "
                 "the training data (not of a batch), by which the KL divergence is "
                 "divided: give the layer `train_size=...`, or call "
-                "`keras_variance.set_train_size(model, ...)`. "
+                "`keras_variance.set_train_size(model, ...)`, and compile the model. "
                 f"Received: prior={self.prior!r}, train_size=None"
             )
         kl = ops.cast(self.kl_divergence(), "float32")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_variance.transforms.outputs import for_outputs
+from keras_variance.transforms.outputs import for_outputs, output_names
 from keras_variance.transforms.predictives import flat_statistics
 from keras_variance.transforms.walk import functional, is_functional
 
@@ -40,7 +40,7 @@ class Interface:
         self.specs = _specs(self.structure)
         if own is not None and signature is not None:
             _check_signature(signature, own, self.specs)
-        self.names = None if own is None else _output_names(functional(model))
+        self.names = None if own is None else output_names(functional(model))
 
     def pack(self, tensors):
         """Tensors in the structure of the model's inputs."""
@@ -172,13 +172,3 @@ def _dotted(path):
 
 def _shapes(tensors):
     return [(*each.shape,) for each in tensors]
-
-
-def _output_names(model):
-    """A name for each output: its key, or that of the layer."""
-    if isinstance(model.output, dict):
-        return [*map(_dotted, _keys(model.output))]
-    names = model.output_names
-    if len({*names}) < len(names):  # a layer that is called twice
-        names = [f"{name}_{k}" for k, name in enumerate(names)]
-    return names

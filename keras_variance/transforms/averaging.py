@@ -4,7 +4,7 @@ import keras
 from keras import tree
 
 from keras_variance.transforms.moments.propagate import float_spec
-from keras_variance.transforms.outputs import resolve
+from keras_variance.transforms.outputs import check_unmasked, resolve
 from keras_variance.transforms.predictives import CHUNK, Predictive
 from keras_variance.types import AnyLikelihood
 
@@ -41,7 +41,7 @@ def average(
         StudentT likewise); with a fixed `scale` they are means.
 
     Raises:
-        ValueError: As `predictive`.
+        ValueError: As `predictive`, or if outputs have a mask.
 
     Example:
 
@@ -56,10 +56,12 @@ def average(
     Reference: Athalye, Carlini & Wagner, Obfuscated Gradients Give a False Sense of
     Security (https://arxiv.org/abs/1802.00420), section 4.2.
     """
+    likelihood = resolve(model, likelihood)
+    check_unmasked(model, likelihood, "averages lack it")
     return Average(
         model,
         samples,
-        resolve(model, likelihood),
+        likelihood,
         chunk_size,
         seed=seed,
         dropout=dropout,

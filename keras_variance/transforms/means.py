@@ -42,7 +42,7 @@ def propagate_mean(model: keras.Model) -> keras.Model:
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764): mean
     propagation.
     """
-    layers = find_variance_layers(model)
+    layers = find_variance_layers(model, built=True)
     means = Means(model)
     if all(isinstance(each.posterior, posteriors.ZeroMean) for each in layers):
         warnings.warn(
@@ -71,7 +71,7 @@ def zero_mean(model: keras.Model, seed: int | None = None) -> keras.Model:
 
     Reference: Variance Networks (https://arxiv.org/abs/1803.03764), theorem 1.
     """
-    find_variance_layers(model)
+    find_variance_layers(model, built=True)
     return ZeroMeans(model, seed).as_model()
 
 

@@ -48,6 +48,34 @@ def resolve(model, likelihood="auto"):
     return tree.pack_sequence_as(graph.output, resolved)
 
 
+def output_names(model):
+    """A name for each output of a Functional model: its key, or that of the layer."""
+    if isinstance(model.output, dict):
+        paths = (path for path, _ in tree.flatten_with_path(model.output))
+        return [".".join(map(str, path)) for path in paths]
+    names = model.output_names
+    if len({*names}) < len(names):  # a layer that is called twice
+        names = [f"{name}_{k}" for k, name in enumerate(names)]
+    return names
+
+
+def check_unmasked(model, likelihood, lost):
+    """Raise ValueError if an output that has a likelihood has a mask, as far as Keras
+    knows outputs.
+
+    Args:
+        likelihood: As `resolve` returned it.
+        lost: What comes of it.
+    """
+    if not _keras.is_functional(model) or _keras.graph(model) is None:
+        return
+    outputs = _keras.graph(model).outputs
+    for each, output in zip(for_outputs(likelihood, outputs), outputs, strict=True):
+        unmasked = each is None or _keras.get_mask(output) is None
+        expected = f"a model whose outputs have no mask: {lost}"
+        checks.require(unmasked, "model", expected, model)
+
+
 def for_outputs(likelihood, outputs):
     """What `resolve` returned as a flat list, one for each of a model's outputs."""
     if tree.is_nested(likelihood):

@@ -197,6 +197,9 @@ def test_bad_arguments(labelled):
         conformal(model, x, y, method="split")
     with pytest.raises(ValueError, match=r"`y` must be labels of two classes"):
         conformal(model, x, np.ones(60))
+    steps = keras.Sequential([keras.Input((5, 4)), keras.layers.Dense(3, "softmax")])
+    with pytest.raises(ValueError, match=r"`model` must be a model of outputs"):
+        conformal(steps, np.ones((60, 5, 4)), np.arange(300).reshape(60, 5) % 3)
     for bad in (np.full(60, np.nan), y + 1, y[:-1]):
         with pytest.raises(ValueError, match=r"Received: y"):
             conformal(model, x, bad)

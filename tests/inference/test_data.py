@@ -42,6 +42,7 @@ def test_labels_by_name(as_dict, rng):
     assert all(np.mean(values[name]) > -0.1 for name in "ab")
     callback = kv.callbacks.MCPredict(x, y, 2, metrics=["accuracy"])
     history = model.fit(x, y, verbose=0, callbacks=[callback]).history
+    assert {f"{name}_loss" for name in "ab"} <= {*history}  # Keras's names
     for name in "ab":
         assert history[f"val_ensemble_{name}_accuracy"] == [1.0]
 
@@ -65,6 +66,7 @@ def test_labels_that_fit_no_output(rng):
         lambda model, x, y: kv.log_likelihood(model, x, y, verbose=0),
         lambda model, x, y: kv.sparsity_curve(model, x, y, (0,)),
         lambda model, x, y: kv.evaluate(model, x, y),
+        lambda model, x, y: kv.transforms.average(model),
         lambda model, x, y: model.fit(
             x, y, verbose=0, callbacks=[kv.callbacks.MCPredict(x, y, 2)]
         ),

@@ -335,3 +335,57 @@ def test_no_variance_is_refused(rng):
     with pytest.raises(ValueError, match=r"even in number.*Received: output\.shape"):
         odd = keras.Sequential([keras.Input((3,)), kv.VarianceDense(3)])
         kv.mc_predict(odd, x, likelihood="gaussian")
+
+
+def lora(model):
+    model.layers[0].enable_lora(2)
+    model.layers[0].lora_kernel_a.assign(np.ones((4, 2)))
+    model.layers[0].lora_kernel_b.assign(np.ones((2, 5)))
+
+
+def other_rate(model):
+    model.layers[1].rate = 0.9
+    model.compile("sgd", "mse")
+
+
+@pytest.mark.parametrize("change", [lora, other_rate])
+def test_a_changed_model_is_another(change, rng):
+    """What is kept of a model is not what it was before."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(5),
+            layers.Dropout(0.1),
+            kv.VarianceDense(2, posterior="additive"),
+        ]
+    )
+    x = rng.normal(size=(3, 4))
+    options = {"likelihood": None, "verbose": 0, "dropout": True}
+    kv.mc_predict(model, x, 500, seed=0, **options)
+    change(model)
+    actual = kv.mc_predict(model, x, 500, seed=0, **options)
+    fresh = kv.transforms.predictive(model, 500, None, dropout=True, seed=0)
+    expected = fresh.predict(x, verbose=0)
+    np.testing.assert_allclose(actual.variance, expected["variance"], rtol=0.5)
+    moments = kv.moment_predict(model, x, **options)
+    np.testing.assert_allclose(actual.variance, moments.variance, rtol=0.5)
+
+
+def test_a_corrected_rule_counts(rng):
+    class Own(keras.layers.Layer):
+        def call(self, inputs):
+            return 2 * inputs
+
+    model = keras.Sequential([keras.Input((4,)), kv.VarianceDense(3), Own()])
+    x, variances = rng.normal(size=(3, 4)), []
+    for factor in (2, 4):
+
+        @kv.moments.moment_rule(Own)
+        def rule(layer, x, factor=factor):
+            return kv.moments.Moments(2 * x.mean, factor * x.variance)
+
+        prediction = kv.moment_predict(model, x, likelihood=None, verbose=0)
+        variances.append(prediction.variance)
+    del kv.moments.rules.RULES[Own]
+    np.testing.assert_allclose(variances[1], 2 * variances[0], rtol=1e-5)

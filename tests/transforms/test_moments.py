@@ -327,9 +327,21 @@ def test_bad_input(rng):
             heads.QuasiMonteCarlo(points)
     with pytest.raises(ValueError, match="variance layers"):
         propagate_moments(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
-    subclassed, _ = new("subclassed", rng)
-    with pytest.raises(ValueError, match="subclassed"):
-        propagate_moments(subclassed)
+
+
+def test_subclassed(rng):
+    """As the same layers in a Functional model."""
+    model, x = new("subclassed", rng)
+    inputs = keras.Input((4,))
+    same = keras.Model(inputs, model.call(inputs))
+    actual, expected = (
+        propagate_moments(each, statistics=True, likelihood=None)(x)
+        for each in (model, same)
+    )
+    for name in ("mean", "variance"):
+        np.testing.assert_allclose(
+            np.asarray(actual[name]), np.asarray(expected[name]), rtol=1e-5, atol=1e-7
+        )
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,10 @@ def _obstacle(part, owners, within, explicit):
 
 def _unfit(stock):
     """Why the variance layer cannot compute what a stock layer does, or empty."""
-    layer = new_layer(stock)
+    try:
+        layer = new_layer(stock)
+    except (NotImplementedError, TypeError, ValueError):
+        return "its `get_config` does not make another one"
     shape = (stock.get_build_config() or {}).get("input_shape")
     try:
         if shape is not None:
@@ -222,7 +225,7 @@ def _unwrappable(operation):
         return f"inside {path}, which has LoRA weights"
     try:
         clone(operation)
-    except (NotImplementedError, TypeError):
+    except (NotImplementedError, TypeError, ValueError):
         return f"inside {path}, which its `get_config` cannot copy"
     return ""
 
