@@ -62,13 +62,16 @@ def integer(name, value, *, minimum=-(2**63), multiple=1) -> int:
 
 
 def seed(value) -> int | None:
-    """A seed: an integer that every backend takes, or None for a random one."""
-    if value is None:
-        return None
+    """A seed, or None for a random one."""
+    return None if value is None else fixed_seed(value)
+
+
+def fixed_seed(value) -> int:
+    """A seed: an integer that every backend takes."""
     number = _scalar(value)
     is_integer = isinstance(number, numbers.Integral) and not isinstance(number, bool)
     known = is_integer and 0 <= number < 2**31
-    require(known, "seed", "an integer from 0 to 2³¹ - 1, or None", value)
+    require(known, "seed", "an integer from 0 to 2³¹ - 1", value)
     return int(number)
 
 

@@ -196,7 +196,7 @@ def seeded(model: keras.Model, seed: int) -> Iterator[None]:
     generators = _generators(model)
     checks.require(generators, "model", "a model with random layers", model)
     if not (ops.is_tensor(seed) and tuple(seed.shape) == (2,)):
-        seed = checks.integer("seed", seed)
+        seed = checks.fixed_seed(seed)
     before = [_keras.value_of(each.state) for each in generators]
     try:
         for state, start in _starts(generators, seed):

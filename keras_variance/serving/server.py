@@ -44,7 +44,7 @@ def write_warmup(
         isinstance(x, str) and hasattr(inputs[x], "shape") for x in inputs
     )
     checks.require(known, "inputs", "a dict of names and arrays", inputs)
-    seed = checks.integer("seed", seed)
+    seed = checks.fixed_seed(seed)
     predict_pb2, prediction_log_pb2 = protos()
     import tensorflow as tf
 

@@ -94,6 +94,7 @@ def propagate_moments(
     (https://arxiv.org/abs/1803.03764): test-time averaging.
     """
     check_random(model, checks.flag("dropout", dropout))
+    checks.require(model.built, "model", checks.BUILT, model)
     likelihood = resolve(model, likelihood)
     result = MomentPropagation(model, likelihood, head, dropout, statistics)
     result.check()
