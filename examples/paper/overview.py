@@ -39,6 +39,7 @@ BEYOND = {
     "uci": "regression on seven data sets",
     "active_learning": "which images to label",
     "out_of_distribution_mnist": "images unlike those of training",
+    "out_of_distribution_cifar10": "the same, on CIFAR-10",
     "architectures": "what works on which architecture",
 }
 

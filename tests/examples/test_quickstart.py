@@ -93,7 +93,7 @@ def test_other_layers(arguments, tmp_path, rng):
         ("--epochs 1.5", "--epochs: must be an integer of at least 1. Received: 1.5"),
         ("--prune 90", "--prune: must be a number of at least 0 and below 1. Rec"),
         ("--prune nan", "--prune: must be a number of at least 0 and below 1. Rec"),
-        ("--seed -1", "--seed: must be an integer of at least 0 and below 4294967296"),
+        ("--seed -1", "--seed: must be an integer of at least 0 and below 2147483648"),
         ("--dataset cifar100", "--dataset: invalid choice: 'cifar100'"),
         ("--data-dir here", "--data-dir is for other data sets"),
         ("--dataset mnist --data-dir none", "No such file or directory: 'none/mnist"),
