@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_variance as kv
+from keras_variance import _keras
 from keras_variance.transforms import ensemble, propagate_moments
 from keras_variance.transforms.walk import opened
 from tests import backends
@@ -162,6 +163,10 @@ def test_training_through_it(rng):
 
 REFUSED = {
     "a loss": lambda layer, x: [layer.add_loss(ops.sum(x)), layer.inner(x)][1],
+    "a penalty": lambda layer, x: [
+        layer.add_loss(ops.sum(layer.inner.kernel)),
+        layer.inner(x),
+    ][1],
     "an update": lambda layer, x: [layer.state.assign_add(1.0), layer.inner(x)][1],
     "a draw": lambda layer, x: layer.inner(
         x + keras.random.normal((4,), seed=layer.seeds)
@@ -236,19 +241,26 @@ def test_what_is_not_of_single_precision():
     assert graph_of(layer, 4) is None
 
 
+class Masked(Of):
+    """What it does depends on the mask."""
+
+    def call(self, inputs):
+        mask, x = _keras.get_mask(inputs), self.inner(inputs)
+        return x if mask is None else x * ops.cast(mask, x.dtype)[..., None]
+
+
 def test_masks_inside(rng):
     """A layer that has a mask is called as it is."""
     x = keras.Input((5,), dtype="int32")
     h = layers.Embedding(7, 4, mask_zero=True)(x)
-    layer = Of(
-        kv.VarianceDense(4, posterior=awkward.OFF), lambda layer, x: layer.inner(x)
-    )
+    layer = Masked(kv.VarianceDense(4, posterior=awkward.OFF), None)
     layer.supports_masking = True
-    model = keras.Model(x, layers.GlobalAveragePooling1D()(layer(h)))
+    model = keras.Model(x, layers.Flatten()(layer(h) + 0.0))
     tokens = rng.integers(1, 7, size=(3, 5))
     tokens[0, 2:] = 0
     actual = numpy(ensemble(model, 2)(tokens))[:, 1]
     np.testing.assert_allclose(actual, numpy(model(tokens)), rtol=1e-5, atol=1e-6)
+    assert (actual == 0).any()
 
 
 def test_no_rule_inside():
