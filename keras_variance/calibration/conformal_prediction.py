@@ -13,11 +13,17 @@ from keras_variance.calibration.common import (
     labels_of,
     one_output,
 )
-from keras_variance.inference.data import check_data, check_examples, check_inputs
+from keras_variance.inference.data import (
+    PADDING,
+    check_data,
+    check_examples,
+    check_inputs,
+)
 from keras_variance.inference.predict import predict
 from keras_variance.likelihoods import Categorical
 from keras_variance.metrics.arrays import array
 from keras_variance.metrics.regression import interval, targets
+from keras_variance.transforms.outputs import check_unmasked
 from keras_variance.types import AnyLikelihood, Arrays
 
 SETS = ("lac", "aps", "raps")
@@ -105,6 +111,7 @@ def conformal(
         examples = check_data(model, x, y, likelihood)
     else:
         one_output(model)
+        check_unmasked(model, PADDING)
         layer = PredictionInterval(method)
         y = array("y", y)
         check_inputs(model, x)

@@ -9,6 +9,8 @@ from keras import ops, tree
 from keras_variance import _keras, checks
 from keras_variance.transforms.outputs import check_unmasked, for_outputs, resolve
 
+PADDING = "padding would count as data"
+
 
 def are_arrays(x):
     """Whether data is arrays in a structure, and not batches of them."""
@@ -38,7 +40,7 @@ def check_data(model, x, y, likelihood) -> int:
     graph = _keras.graph(model) if _keras.is_functional(model) else None
     if graph is None:
         return examples
-    check_unmasked(model, likelihood, "padding would count as data")
+    check_unmasked(model, PADDING, likelihood)
     shapes = [(examples, *x.shape[1:]) for x in graph.outputs]
     if not any(None in shape for shape in shapes):
         # Before long computations, with any predictions

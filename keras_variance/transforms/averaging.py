@@ -57,7 +57,7 @@ def average(
     Security (https://arxiv.org/abs/1802.00420), section 4.2.
     """
     likelihood = resolve(model, likelihood)
-    check_unmasked(model, likelihood, "averages lack it")
+    check_unmasked(model, "averages lack it")
     return Average(
         model,
         samples,

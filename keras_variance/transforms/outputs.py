@@ -59,13 +59,12 @@ def output_names(model):
     return names
 
 
-def check_unmasked(model, likelihood, lost):
-    """Raise ValueError if an output that has a likelihood has a mask, as far as Keras
-    knows outputs.
+def check_unmasked(model, lost, likelihood=True):
+    """Raise ValueError if an output has a mask, as far as Keras knows outputs.
 
     Args:
-        likelihood: As `resolve` returned it.
         lost: What comes of it.
+        likelihood: As `resolve` returned it: only outputs that have one count.
     """
     if not _keras.is_functional(model) or _keras.graph(model) is None:
         return

@@ -67,6 +67,10 @@ def test_labels_that_fit_no_output(rng):
         lambda model, x, y: kv.sparsity_curve(model, x, y, (0,)),
         lambda model, x, y: kv.evaluate(model, x, y),
         lambda model, x, y: kv.transforms.average(model),
+        lambda model, x, y: kv.transforms.average(model, likelihood=None),
+        lambda model, x, y: kv.calibration.conformal(
+            model, x, np.zeros((4, 5, 2)), 0.5, "absolute_residual"
+        ),
         lambda model, x, y: model.fit(
             x, y, verbose=0, callbacks=[kv.callbacks.MCPredict(x, y, 2)]
         ),
