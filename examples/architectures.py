@@ -31,6 +31,8 @@ from keras_variance.transforms.walk import operations
 
 NAME = "architectures"
 SAMPLES, SMOKE_SAMPLES = 200, 20
+FALLBACK = 20  # samples of what has no rule for moments
+ESTIMATED = " (estimated)"
 LONGEST = 120  # letters of an error in the table; the JSON has all
 QUIET = kv.posteriors.LayerAlpha(-80.0)  # no noise
 LOGITS = kv.likelihoods.Categorical(from_logits=True)
@@ -107,6 +109,28 @@ def mc_predicted(subject):
     return largest_difference(prediction.mean, subject.probabilities)
 
 
+def as_stock(function, stock):
+    """`function` of a subject; where it fails, and `stock` of the network as well, the
+    error says so."""
+
+    @functools.wraps(function)
+    def operation(subject):
+        try:
+            return function(subject)
+        except Exception:
+            try:
+                stock(subject.model)
+            except Exception as error:
+                raise StockError(error) from error
+            raise
+
+    return operation
+
+
+class StockError(Exception):
+    """Keras, or the network itself, fails in the same way."""
+
+
 def drawn(subject):
     """A draw, against a call of the network that has the same noise."""
     model = subject.sampled
@@ -121,13 +145,18 @@ def drawn(subject):
     return largest_difference(kv.transforms.draw(model, 5)(subject.x), expected)
 
 
-def reloaded(subject):
-    """The network with its noise, loaded from a `.keras` file, under the same seed."""
-    model = subject.sampled
+def saved_and_loaded(model):
+    """A model, from a `.keras` file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
-        loaded = keras.models.load_model(path)
+        return keras.models.load_model(path)
+
+
+def reloaded(subject):
+    """The network with its noise, loaded from a `.keras` file, under the same seed."""
+    model = subject.sampled
+    loaded = saved_and_loaded(model)
     with kv.random.seeded(model, 7):
         expected = model(subject.x)
     with kv.random.seeded(loaded, 7):
@@ -147,16 +176,22 @@ def moments_of_last(subject):
 
 
 def moments_of_all(subject):
-    """The correlation of means, and the median ratio of variances, all turned."""
-    model = kv.transforms.replace(subject.model)
-    mean, variance, draws = _moments_and_draws(model, subject, subject.samples)
+    """The correlation of means, and the median ratio of variances, all turned; and the
+    error without `fallback_samples`, if there is one."""
+    model, samples = kv.transforms.replace(subject.model), subject.samples
+    try:
+        found, needed = _moments_and_draws(model, subject, samples), []
+    except ValueError as error:
+        options = {"fallback_samples": FALLBACK}
+        found, needed = _moments_and_draws(model, subject, samples, **options), [error]
+    mean, variance, draws = found
     correlation = np.corrcoef(draws.mean(axis=1).ravel(), mean.ravel())[0, 1]
     ratio = np.median(variance / draws.var(axis=1, ddof=1))
-    return [float(correlation), float(ratio)]
+    return [float(correlation), float(ratio), *map(str, needed)]
 
 
-def _moments_and_draws(model, subject, samples):
-    options = {"likelihood": None, "statistics": True}
+def _moments_and_draws(model, subject, samples, **options):
+    options |= {"likelihood": None, "statistics": True}
     moments = kv.transforms.propagate_moments(model, **options)(subject.x)
     moments = [keras.ops.convert_to_numpy(moments[k]) for k in ("mean", "variance")]
     draws = kv.transforms.ensemble(model, samples, shared_noise=False, seed=1)
@@ -185,8 +220,8 @@ OPERATIONS = {
     "replace": replaced,
     "ensemble": ensembled,
     "mc_predict": mc_predicted,
-    "draw": drawn,
-    "save and load": reloaded,
+    "draw": as_stock(drawn, keras.models.clone_model),
+    "save and load": as_stock(reloaded, saved_and_loaded),
     "moments, last layer: largest z": moments_of_last,
     "moments: correlation, variance ratio": moments_of_all,
     "export": exported,
@@ -256,11 +291,14 @@ def table(config, results):
     yield "exact, with one random layer at the end (its noise, of one seed, is the same"
     yield "in each row, and so is |z| if they are right); with all layers turned by"
     yield "default the correlation of the means and the median ratio of the variances,"
-    yield "of which moments ignore the dependence. Last, processor time in seconds.\n"
+    yield "of which moments ignore the dependence. *Estimated* are those with"
+    yield f"`fallback_samples={FALLBACK}`, as without it there is an error: products of"
+    yield "dependent values, or attention. Last, processor time in seconds.\n"
     yield "*Rounding* is how far the stock network itself is from what it is when"
     yield "compiled. Deep networks with random weights may multiply rounding errors"
     yield "until outputs are arbitrary: then the differences in the row, and its |z|,"
-    yield "say nothing of the operations.\n"
+    yield "say nothing of the operations. *StockError*: Keras does not copy the stock"
+    yield "network either, or load it.\n"
     missing = [each for each in (*applications(), *HUB) if each not in results]
     yield f"{config['samples']} samples. Not run: {', '.join(missing) or 'none'}.\n"
     columns = ("parameters", *OPERATIONS, "seconds")
@@ -278,7 +316,8 @@ def _cell(value, column):
         short = value if len(value) <= LONGEST else f"{value[:LONGEST]} …"
         return short.replace("|", "\\|")
     if isinstance(value, list):
-        return ", ".join(f"{each:.2f}" for each in value)
+        correlation, ratio, *error = value
+        return f"{correlation:.2f}, {ratio:.2f}" + ESTIMATED * bool(error)
     if column in ("parameters", "seconds"):
         return f"{value:,.0f}"
     if column.startswith("turned"):

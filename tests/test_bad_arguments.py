@@ -155,6 +155,7 @@ BAD = {
     "chunk_size": COUNTS,
     "dropout": FLAGS,
     "estimator": MEMBERS,
+    "fallback_samples": [x for x in COUNTS if x is not None] + [2, 5],
     "from_logits": FLAGS,
     "granularity": NAMES,
     "head": [None, *MEMBERS],

@@ -52,6 +52,13 @@ def test_operators():
         (ops.tanh, _keras.Tanh, 1),
         (ops.maximum, _keras.Maximum, 2),
         (ops.minimum, _keras.Minimum, 2),
+        (lambda x, y: ops.einsum("bi,bj->bij", x, y), _keras.Einsum, 2),
+        (lambda x, y: x[:, None] @ y[:, :, None], _keras.Matmul, 2),
+        (
+            lambda *xs: ops.dot_product_attention(*(x[:, None, None] for x in xs)),
+            _keras.DotProductAttention,
+            3,
+        ),
         (ops.relu, _keras.Relu, 1),
         (ops.sigmoid, _keras.Sigmoid, 1),
         (ops.softmax, _keras.Softmax, 1),

@@ -160,6 +160,7 @@ def moment_predict(
     head: str | heads.Head = "quasi_monte_carlo",
     dropout: bool = False,
     verbose: Verbose = "auto",
+    fallback_samples: int | None = None,
 ) -> Prediction:
     """Predict as `mc_predict` with many samples does, in one deterministic pass.
 
@@ -174,7 +175,8 @@ def moment_predict(
             one Keras must be able to trace the call. Or a list of Sequential and
             Functional models, random or not: a deep ensemble.
         x, batch_size, verbose: As for `mc_predict`.
-        likelihood, head, dropout: As for `transforms.propagate_moments`.
+        likelihood, head, dropout, fallback_samples: As for
+            `transforms.propagate_moments`.
 
     Returns:
         A `Prediction` of NumPy arrays without samples; for a model with several
@@ -193,7 +195,11 @@ def moment_predict(
     >>> p.mean.shape, p.mutual_information.shape
     ((2, 3), (2,))
     """
-    options: dict[str, Any] = {"dropout": dropout, "head": heads.get(head)}
+    options: dict[str, Any] = {
+        "dropout": dropout,
+        "head": heads.get(head),
+        "fallback_samples": fallback_samples,
+    }
     if isinstance(model, list | tuple):
         predictor, likelihood = _of_several(model, likelihood, moments=True, **options)
     else:

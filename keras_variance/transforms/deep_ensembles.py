@@ -114,6 +114,7 @@ def of_members(
     chunk_size=CHUNK,
     integrate_last=False,
     head="quasi_monte_carlo",
+    fallback_samples=None,
 ):
     """`deep_ensemble`, of checked models, each with its resolved likelihood."""
     moments, dropout = checks.flag("moments", moments), checks.flag("dropout", dropout)
@@ -125,7 +126,8 @@ def of_members(
             return MomentPropagation(model, likelihood, statistics=True).as_model()
         options = {"likelihood": likelihood, "dropout": dropout}
         if moments:
-            return propagate_moments(model, **options, head=head, statistics=True)
+            options |= {"head": head, "fallback_samples": fallback_samples}
+            return propagate_moments(model, **options, statistics=True)
         options |= {"chunk_size": chunk_size, "integrate_last": integrate_last}
         own = None if seed is None else derive(seed, k)
         return predictive(model, samples, seed=own, **options)

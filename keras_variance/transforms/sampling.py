@@ -7,13 +7,13 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_variance import _keras
-from keras_variance.estimators import merge, split
+from keras_variance.estimators import split
 from keras_variance.layers import VarianceLayer
 from keras_variance.layers.weights import RandomWeights
 from keras_variance.random import Stream, seeded_scope
 from keras_variance.transforms.moments.propagate import propagate
 from keras_variance.transforms.moments.rules import Moments
+from keras_variance.transforms.repeating import repeat, separately, with_mask
 from keras_variance.transforms.sources import DROPOUTS
 from keras_variance.transforms.walk import Known, finish_call, output_mask
 
@@ -87,12 +87,12 @@ class Draws:
 
         outputs = map(self._repeat, self.program.run(call))
         outputs = [Moments(x.tensor) if isinstance(x, Samples) else x for x in outputs]
-        return [x.map(lambda x: _with_mask(split, x, chunk)) for x in outputs]
+        return [x.map(lambda x: with_mask(split, x, chunk)) for x in outputs]
 
     def _repeat(self, value):
         if not isinstance(value, Known):
             return value
-        return Samples(_with_mask(_repeat, value.tensor, self.chunk, 0))
+        return Samples(with_mask(repeat, value.tensor, self.chunk, 0))
 
     def collect(self, finish):
         """`finish(chunk)` of all samples: tensors (batch, samples, …), in a list."""
@@ -104,7 +104,7 @@ class Draws:
         if self.samplers:
             return chunks
         samples = self.ensemble.samples
-        return tree.map_structure(lambda x: _repeat(x, samples, 1), chunks)
+        return tree.map_structure(lambda x: repeat(x, samples, 1), chunks)
 
     def fold(self, finish, merge):
         """`finish(chunk)` of all chunks, merged by `merge(total, more)`."""
@@ -127,12 +127,15 @@ class Draws:
         seed = Stream(self.ensemble.seed_generator.next())
         if isinstance(layer, VarianceLayer):
             return self._variance_layer(step, seed)
-        each = self._once if isinstance(layer, DROPOUTS) else self._separately
 
         def draw(args, kwargs, index):
             args, kwargs = tree.map_structure(self._repeat, (args, kwargs))
             args, kwargs = tree.map_structure(_tensor, (args, kwargs))
-            return each(layer, seed.of_sample(index * self.chunk), args, kwargs)
+            stream = seed.of_sample(index * self.chunk)
+            if isinstance(layer, DROPOUTS):
+                return self._once(layer, stream, args, kwargs)
+            outputs = separately(layer, self.chunk, stream, args, kwargs)
+            return tree.map_structure(Samples, outputs)
 
         return draw
 
@@ -156,7 +159,7 @@ class Draws:
                 x = sample(stream, self.chunk)
             mask = output_mask(layer, args[0].tensor)
             if known and mask is not None:
-                mask = _repeat(mask, self.chunk, 0)
+                mask = repeat(mask, self.chunk, 0)
             return Samples(finish_call(layer, layer.activate(x), mask))
 
         return draw
@@ -168,24 +171,6 @@ class Draws:
         with seeded_scope(layer, seed.next()):
             outputs = layer.call(inputs, training=True)
         return Samples(finish_call(layer, outputs, output_mask(layer, args[0])))
-
-    def _separately(self, layer, seed, args, kwargs):
-        """A layer that cannot be inspected, called for each sample."""
-
-        def one(k):
-            def of_sample(x):
-                if not ops.is_tensor(x):
-                    return x
-                return _with_mask(lambda x: ops.take(split(x, self.chunk), k, 1), x)
-
-            each, options = tree.map_structure(of_sample, (args, kwargs))
-            with seeded_scope(layer, seed.of_sample(k).next()):
-                return layer(*each, **options)
-
-        outputs = ops.map(one, ops.arange(self.chunk))
-        return tree.map_structure(
-            lambda x: Samples(merge(ops.moveaxis(x, 0, 1))), outputs
-        )
 
 
 def _chunk(samples, at_once, rows, program):
@@ -218,13 +203,6 @@ def _has_loss(step):
     return getattr(step.operation, "activity_regularizer", None) is not None
 
 
-def _repeat(x, count, axis):
-    """`ops.repeat`, which Keras cannot trace on PyTorch."""
-    if keras.backend.backend() == "torch":
-        return x.repeat_interleave(count, axis)
-    return ops.repeat(x, count, axis)
-
-
 def _join(chunks):
     """(chunks, batch, chunk, …) to (batch, chunks · chunk, …)."""
     count, batch, chunk, *rest = ops.shape(chunks)
@@ -237,10 +215,3 @@ def _tensor(value):
 
 def _moments(value):
     return Moments.of(value.tensor) if isinstance(value, Samples) else value
-
-
-def _with_mask(function, x, *args):
-    """`function(x, …)`, with the mask of `x` treated alike."""
-    mask = _keras.get_mask(x)
-    y = function(x, *args)
-    return y if mask is None else _keras.set_mask(y, function(mask, *args))

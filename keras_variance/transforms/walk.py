@@ -124,7 +124,8 @@ def opened(layer, args, kwargs, training=None):
     calls = (each.operation for each in _keras.nodes(graph))
     layers = (each for each in calls if isinstance(each, keras.Layer))
     seen = {x for each in layers for x in layer_paths(each).values()}
-    hidden = {*layer_paths(layer).values()} - seen - {layer}
+    unseen = {*layer_paths(layer).values()} - seen - {layer}
+    hidden = [each for each in unseen if each.variables]  # weights, or seeds of noise
     return None if hidden else graph
 
 
@@ -155,8 +156,7 @@ class Step:
         args, kwargs: Of its call: `Known`s and `Unknown`s for values of the graph.
         outputs: An `Unknown` for each output.
         is_source: Whether it has noise of its own, and not only its inputs'.
-        within: The name of the opened layer that makes the call, if it is not the
-            model itself.
+        within: The opened layer that makes the call, if it is not the model itself.
     """
 
     operation: Any
@@ -164,7 +164,7 @@ class Step:
     kwargs: dict
     outputs: list[Unknown]
     is_source: bool
-    within: str | None = None
+    within: keras.Layer | None = None
 
     @property
     def unknowns(self):
@@ -259,7 +259,7 @@ def partial(model, inputs, is_source, opens, training=None) -> Program:
             if kwargs.get("training") is None:  # else the layer says it itself
                 context = _keras.accepted(node.operation, {"training": training})
                 kwargs = {**kwargs, **context}
-            return call(node, args, kwargs, training, layer.name)
+            return call(node, args, kwargs, training, layer)
 
         return walk(graph, values, call_inside)
 

@@ -74,14 +74,47 @@ def test_results(small, tmp_path):
             assert row[operation] < 1e-4
     correlation, ratio = results["VGG16"][moments]
     assert 0.9 < correlation <= 1 and 0.3 < ratio < 3
-    error = results["VGG19"][moments]
-    assert error.startswith("UnsupportedError: In layer 'broken")
+    correlation, ratio, error = results["VGG19"][moments]
+    assert 0.9 < correlation <= 1 and 0.3 < ratio < 3
+    assert error.startswith("In layer 'broken")
     page = (tmp_path / "architectures.md").read_text().splitlines()
     *_, none, first, second, _, made = page
     assert none.startswith("| NASNetMobile | ValueError: No network |  |")
     assert re.match(r"\| VGG16 \| 47 \| \d\S* \| 89.4 % \|", first)
-    assert f"| {error[:120]} … | {results['VGG19']['seconds']:.0f} |" in second
+    estimated = f"{correlation:.2f}, {ratio:.2f} (estimated)"
+    assert f"| {estimated} | {results['VGG19']['seconds']:.0f} |" in second
     assert made.startswith("Made by `python -m examples.architectures --")
+
+
+class Uncopied(keras.layers.Layer):
+    """A layer whose configuration is refused by itself."""
+
+    def get_config(self):
+        return {**super().get_config(), "unknown": 1}
+
+    def call(self, inputs):
+        return 2 * inputs
+
+
+def test_errors_of_the_network_itself():
+    operations = [architectures.OPERATIONS[k] for k in ("draw", "save and load")]
+    x = np.ones((2, 4), "float32")
+    uncopied, plain = (
+        keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(3)])
+        for layer in (Uncopied(), keras.layers.ReLU())
+    )
+    for operation in operations:
+        assert operation(architectures.Subject(plain, x)) < 1e-6
+        text = architectures.attempt(operation, architectures.Subject(uncopied, x))
+        assert text.startswith("StockError: ")
+
+    def fails(subject):
+        raise KeyError("own")
+
+    operation = architectures.as_stock(fails, keras.models.clone_model)
+    assert architectures.attempt(operation, architectures.Subject(plain, x)) == (
+        "KeyError: 'own'"
+    )
 
 
 def test_networks():

@@ -199,6 +199,14 @@ def test_calls_that_do_more(name, rng):
     assert graph_of(Of(layer.inner, lambda layer, x: layer.inner(x)), 4) is not None
 
 
+def test_layers_that_are_not_used():
+    """Attention has a softmax and a dropout, which without a rate it does not call."""
+    attention = layers.MultiHeadAttention(2, 3)
+    spec = keras.KerasTensor((None, 5, 4))
+    attention.build((None, 5, 4), (None, 5, 4))
+    assert opened(attention, (spec, spec), {}) is not None
+
+
 class Counting(keras.Model):
     """Its call does more than return its outputs."""
 

@@ -264,6 +264,13 @@ class Own(keras.layers.Layer):
         return self.dense(inputs)
 
 
+class Faulty(Own):
+    """Its configuration has an error."""
+
+    def get_config(self):
+        return {"units": self.units}
+
+
 class Doubled(keras.layers.Dense):
     """A stock layer's subclass, which may compute anything."""
 
@@ -283,6 +290,7 @@ def first_axis():
 
 LEFT = {
     "no class": (lambda: Doubled(4, name="own"), "no variance class", ()),
+    "faulty": (lambda: Faulty(4), "inside 'own' .Faulty., which has no variance", ()),
     "own": (lambda: Own(4), "inside 'own' .Own., which has no variance class", ()),
     "einsum": (first_axis, "first axis of inputs and of outputs is the batch", (4, 4)),
     "random": (lambda: kv.VarianceDense(4, name="own"), "already", ()),
@@ -299,7 +307,7 @@ def test_left(name):
     with silent():
         result = replace(model)
     assert result.layers[-1] is model.layers[-1]
-    if name == "own":
+    if name in ("own", "faulty"):
         reason = "`get_config` cannot copy"
     if name == "no class":
         assert turned(model, ["own"]) == ["own"]

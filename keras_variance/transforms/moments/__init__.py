@@ -5,6 +5,7 @@ A rule a layer or activation function: `moment_rule` registers more.
 
 from keras_variance.transforms.moments import (  # noqa: F401 (they register rules)
     activations,
+    attention,
     heads,
     linear,
     merging,

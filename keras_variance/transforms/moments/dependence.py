@@ -35,11 +35,21 @@ class Origin:
     name: str
 
 
-def follow(operation, rule, inputs, x, is_source):
+def merged(operation, inputs, is_source):
+    """The noise that decides what an operation makes of inputs, with a warning if they
+    are dependent."""
+    if _shared(each.origins for each in inputs):
+        _warn(operation, inputs)
+    origins = frozenset().union(*(each.origins for each in inputs))
+    return origins | {Origin(name_of(operation))} if is_source else origins
+
+
+def follow(operation, rule, inputs, x, is_source, strict=True):
     """The result of a rule, with the noise that decides it.
 
     Raises:
-        ValueError: If the inputs are dependent and the rule needs them independent.
+        ValueError: If the inputs are dependent and the rule needs them independent; if
+            not `strict`, there is a warning.
     """
     if any(x is each for each in inputs):
         return x
@@ -72,6 +82,9 @@ def follow(operation, rule, inputs, x, is_source):
     if rule in SUMS and _correlated([t for each in inputs for t in _terms(each)]):
         _warn(operation, inputs)
     elif rule not in SUMS and _shared(each.origins for each in inputs):
+        if not strict:
+            _warn(operation, inputs, "multiplies")
+            return x
         raise UnsupportedError(
             f"Layer '{name_of(operation)}' merges values that depend on the same "
             f"noise, of {_names(inputs)}: their moments do not follow from the "

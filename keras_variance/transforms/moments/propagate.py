@@ -1,12 +1,15 @@
 """`propagate_moments`: the predictive distribution in one pass, without a sample."""
 
+import dataclasses
 import inspect
+import itertools
 
 import keras
 from keras import ops, tree
 
 from keras_variance import _keras, checks
-from keras_variance.transforms.moments import dependence, heads
+from keras_variance.transforms.moments import attention, dependence, heads
+from keras_variance.transforms.moments.estimated import estimated
 from keras_variance.transforms.moments.linear import noise
 from keras_variance.transforms.moments.rules import (
     Moments,
@@ -15,7 +18,12 @@ from keras_variance.transforms.moments.rules import (
     has_rule,
 )
 from keras_variance.transforms.outputs import for_outputs, resolve
-from keras_variance.transforms.sources import DROPOUTS, check_random, is_source
+from keras_variance.transforms.sources import (
+    DROPOUTS,
+    check_random,
+    hides_noise,
+    is_source,
+)
 from keras_variance.transforms.walk import (
     Interpreter,
     Known,
@@ -31,6 +39,7 @@ def propagate_moments(
     head: str | heads.Head = "quasi_monte_carlo",
     dropout: bool = False,
     statistics: bool = False,
+    fallback_samples: int | None = None,
 ) -> keras.Model:
     """A model that carries mean and variance of activations in place of samples.
 
@@ -53,6 +62,11 @@ def propagate_moments(
     `DependenceWarning` names the layers. Products and maxima of dependent values have
     another mean: they are refused.
 
+    With `fallback_samples` nothing is: what has no rule, as attention with random
+    queries, is called with that many draws of its inputs, which are taken as
+    independent and Gaussian, and dependent values are multiplied as if they were
+    independent, with the warning. The draws are fixed: the result stays deterministic.
+
     Args:
         model: A built model with variance layers, or with `dropout`; of a subclassed
             one Keras must be able to trace the call.
@@ -67,6 +81,7 @@ def propagate_moments(
             nothing.
         statistics: Whether each output is a dict as `predictive` returns it: `mean`,
             `variance`, and `expected_entropy` (in nats) or `aleatoric`.
+        fallback_samples: Even integer ≥ 4, or None, for an error in their place.
 
     Returns:
         A Keras model with the same inputs, weights and losses, whose outputs are
@@ -76,7 +91,7 @@ def propagate_moments(
     Raises:
         ValueError: If nothing in the model is random, or it cannot be inspected, or
             a layer after a random one has no rule, reads a mask, or multiplies
-            dependent values.
+            dependent values, without `fallback_samples`.
 
     Example:
 
@@ -96,9 +111,19 @@ def propagate_moments(
     check_random(model, checks.flag("dropout", dropout))
     checks.require(model.built, "model", checks.BUILT, model)
     likelihood = resolve(model, likelihood)
-    result = MomentPropagation(model, likelihood, head, dropout, statistics)
+    result = MomentPropagation(
+        model, likelihood, head, dropout, statistics, fallback_samples
+    )
     result.check()
     return result.as_model()
+
+
+class _Unopened(Exception):
+    """A layer is to be estimated as a whole."""
+
+    def __init__(self, layer):
+        super().__init__(layer.name)
+        self.layer = layer
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -112,6 +137,7 @@ class MomentPropagation(Interpreter):
         head="quasi_monte_carlo",
         dropout=False,
         statistics=False,
+        fallback_samples=None,
         **kwargs,
     ):
         super().__init__(model, **kwargs)
@@ -119,30 +145,57 @@ class MomentPropagation(Interpreter):
         self.head = heads.get(head)
         self.dropout = checks.flag("dropout", dropout)
         self.statistics = checks.flag("statistics", statistics)
+        self.fallback_samples = fallback_samples
+        if fallback_samples is not None:
+            checks.integer("fallback_samples", fallback_samples, minimum=4, multiple=2)
+        self._closed = ()  # identities of layers that are estimated as a whole
 
     def call(self, inputs, training=None, mask=None):
         inputs = self.standardized(inputs, mask)
-        noise = is_source(self.dropout)
-        program = partial(self.model, inputs, noise, _lacks_rule, training)
-
-        def call(step, args, kwargs):
-            args, kwargs = tree.map_structure(_moments, (args, kwargs))
-            source = step.is_source
+        while True:
+            noise = is_source(self.dropout)
+            program = partial(self.model, inputs, noise, self._opens, training)
             try:
-                return propagate(step.operation, args, kwargs, self.head, source)
-            except UnsupportedError as error:
-                if step.within is None:
-                    raise
-                raise UnsupportedError(f"In layer '{step.within}': {error}") from None
-
-        outputs = map(_moments, program.run(call))
+                outputs = map(_moments, program.run(self._caller()))
+                break
+            except _Unopened as found:
+                self._closed += (id(found.layer),)
         each = for_outputs(self.likelihood, program.outputs)
         outputs = [
             self._finish(x, likelihood)
             for x, likelihood in zip(outputs, each, strict=True)
         ]
-        structure = program.outputs
-        return tree.pack_sequence_as(structure, outputs)
+        return tree.pack_sequence_as(program.outputs, outputs)
+
+    def _opens(self, operation):
+        return _lacks_rule(operation) and id(operation) not in self._closed
+
+    def _caller(self):
+        """A function of (step, args, kwargs) that returns `Moments`."""
+        seeds = itertools.count()
+
+        def call(step, args, kwargs):
+            operation, within, source = step.operation, step.within, step.is_source
+            known = tree.map_structure(_moments, (args, kwargs))
+            try:
+                return propagate(operation, *known, self.head, source)
+            except UnsupportedError as error:
+                if self.fallback_samples is None:
+                    if within is None:
+                        raise
+                    text = f"In layer '{within.name}': {error}"
+                    raise UnsupportedError(text) from None
+            closed = id(operation) in self._closed
+            if within and not closed and not hides_noise(self.dropout)(within):
+                # The values inside of it depend on each other, its inputs may not
+                raise _Unopened(within)
+            try:
+                return propagate(operation, *known, self.head, source, strict=False)
+            except UnsupportedError:
+                options = self.fallback_samples, next(seeds)
+                return estimated(step, args, kwargs, *options)
+
+        return call
 
     def _finish(self, x, likelihood):
         x = predictions(x, likelihood, self.head)
@@ -169,6 +222,7 @@ class MomentPropagation(Interpreter):
             "head": serialize(self.head),
             "dropout": self.dropout,
             "statistics": self.statistics,
+            "fallback_samples": self.fallback_samples,
         }
         return {**super().get_config(), **config}
 
@@ -210,7 +264,7 @@ def ordered(statistics):
     return dict(sorted(statistics.items()))
 
 
-def propagate(operation, args, kwargs, head, is_source=False):
+def propagate(operation, args, kwargs, head, is_source=False, strict=True):
     """The moments of `operation(*args, **kwargs)`, by its rule.
 
     Args:
@@ -218,10 +272,12 @@ def propagate(operation, args, kwargs, head, is_source=False):
         args, kwargs: Of its call, with `Moments` for values of the model's graph.
         head: The rule of a softmax.
         is_source: Whether it has noise of its own.
+        strict: Whether dependent values whose moments do not follow from theirs are
+            refused; else they count as independent, with a warning.
 
     Raises:
-        ValueError: If it has no rule, reads a mask, or merges dependent values whose
-            moments do not follow from theirs.
+        ValueError: If it has no rule, reads a mask, is called with more than its rule
+            takes, or merges dependent values.
     """
     values = [x for x in tree.flatten((args, kwargs)) if isinstance(x, Moments)]
     masks = [_keras.get_mask(x.mean) for x in values]
@@ -233,8 +289,14 @@ def propagate(operation, args, kwargs, head, is_source=False):
         )
     rule = _rule(operation, head, is_source)
     inputs = _inputs(operation, args, kwargs)
-    x = rule(operation, inputs)
-    x = dependence.follow(operation, rule, values, x, is_source)
+    mask = _softmax_mask(operation, args, kwargs)
+    if mask is None:
+        x = rule(operation, inputs)
+    else:
+        mean = ops.where(mask, inputs.mean, attention.MASKED)
+        x = rule(operation, dataclasses.replace(inputs, mean=mean))
+        x = x.map(lambda y: ops.where(mask, y, 0))
+    x = dependence.follow(operation, rule, values, x, is_source, strict)
     activation = getattr(operation, "activation", None)
     if activation is not None:
         x = _rule(activation, head)(activation, x).from_(x.origins)
@@ -255,10 +317,35 @@ def _inputs(operation, args, kwargs):
 
     def moments(x):
         # A constant of NumPy has double precision, which TensorFlow does not convert
-        return x if isinstance(x, Moments) else Moments.of(ops.cast(x, dtype))
+        known = x is None or isinstance(x, Moments)
+        return x if known else Moments.of(ops.cast(x, dtype))
 
     inputs = tree.map_structure(moments, inputs)
     return inputs[0] if len(inputs) == 1 else inputs
+
+
+def _softmax_mask(operation, args, kwargs):
+    """The mask that a softmax is called with, or None.
+
+    Raises:
+        ValueError: If a layer is called with anything else that its rule does not take.
+    """
+    if not isinstance(operation, keras.Layer):
+        return None
+    names = [*inspect.signature(operation.call).parameters]
+    further = {**dict(zip(names[1:], args[1:], strict=False)), **kwargs}
+    given = {k: x for k, x in further.items() if k != "training" and x is not None}
+    if not given or (not _reads_mask(operation) and [*given] == ["mask"]):
+        return None
+    if _is_softmax(operation) and [*given] == ["mask"]:
+        mask = _constant(given["mask"])
+        if mask.variance is None:
+            return mask.mean > 0.5
+    raise UnsupportedError(
+        f"Layer '{operation.name}' is called with {', '.join(given)}, which its rule "
+        "for moments does not take: use `keras_variance.mc_predict`. "
+        f"Received: {operation}"
+    )
 
 
 def _constant(x):
@@ -266,9 +353,13 @@ def _constant(x):
     return x if isinstance(x, Moments) else Moments.of(x)
 
 
+def _is_softmax(operation):
+    kinds = keras.layers.Softmax | _keras.Softmax
+    return isinstance(operation, kinds) or operation is keras.activations.softmax
+
+
 def _rule(operation, head, is_source=False):
-    is_softmax = isinstance(operation, keras.layers.Softmax | _keras.Softmax)
-    if is_softmax or operation is keras.activations.softmax:
+    if _is_softmax(operation):
         return head
     if is_source and isinstance(operation, DROPOUTS):
         return noise
@@ -277,8 +368,7 @@ def _rule(operation, head, is_source=False):
 
 def _lacks_rule(operation):
     """Whether it is a layer whose moments may follow from those of its parts."""
-    is_softmax = isinstance(operation, keras.layers.Softmax)
-    if not isinstance(operation, keras.Layer) or is_softmax:
+    if not isinstance(operation, keras.Layer) or _is_softmax(operation):
         return False
     return not isinstance(operation, DROPOUTS) and not has_rule(operation)
 
