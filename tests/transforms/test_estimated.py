@@ -265,15 +265,25 @@ def test_it_is_a_function_of_each_example(rng):
         np.testing.assert_allclose(alone, expected[k : k + 1], rtol=1e-5, atol=1e-6)
 
 
+class Difference(layers.Layer):
+    """Of two values, sorted."""
+
+    def call(self, inputs, other):
+        return ops.sort(inputs, axis=-1) - ops.sort(other, axis=-1)
+
+    def compute_output_shape(self, inputs_shape, other_shape):
+        return inputs_shape
+
+
+def test_two_values_have_noise_of_their_own(rng):
+    def difference(x, y):
+        return Difference()(random_values(x), random_values(y))
+
+    assert_estimated(*model_of(difference, rng, inputs=2))
+
+
 def test_one_value_in_two_places_is_drawn_once(rng):
     """Of a layer's two arguments: h − h is 0."""
-
-    class Difference(layers.Layer):
-        def call(self, inputs, other):
-            return ops.sort(inputs, axis=-1) - ops.sort(other, axis=-1)
-
-        def compute_output_shape(self, inputs_shape, other_shape):
-            return inputs_shape
 
     def difference(x):
         h = random_values(x)
