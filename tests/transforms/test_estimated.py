@@ -354,6 +354,13 @@ def test_a_layer_with_noise_inside(rng):
     assert_estimated(model, x, 200, of=500)
 
 
+def test_its_noise_is_known(rng):
+    wrapper = kv.VarianceWrapper(layers.Dense(6), name="wrapper")
+    model, _ = model_of(lambda x: gate(wrapper(x)), rng)
+    with pytest.warns(DependenceWarning, match="same noise, of 'wrapper'"):
+        propagate_moments(model, fallback_samples=4)
+
+
 def test_masks(rng):
     """A layer that reads one has it."""
     x = keras.Input((3, 4))

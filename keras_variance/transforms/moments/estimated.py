@@ -15,8 +15,11 @@ from keras_variance.transforms.moments.rules import (
 from keras_variance.transforms.repeating import repeat, separately, with_mask
 from keras_variance.transforms.walk import Known
 
+# Of all noise: a call is told nothing of other calls but mean and variance
+SEED = 0
 
-def estimated(step, args, kwargs, samples, seed):
+
+def estimated(step, args, kwargs, samples):
     """`Moments` of a call's outputs, from calls with Gaussian inputs.
 
     Half of the noise is the other half's negative. With the outputs y₊ and y₋ of such a
@@ -32,7 +35,6 @@ def estimated(step, args, kwargs, samples, seed):
         args, kwargs: Of its call, with `Known`s and `Moments` for values of the graph.
         samples: Even number ≥ 4 of calls, made as one on batch · samples examples; a
             layer with noise inside is called for each.
-        seed: Integer, of the noise.
 
     Raises:
         ValueError: If an input is random and of integers.
@@ -44,7 +46,7 @@ def estimated(step, args, kwargs, samples, seed):
             f"'{name_of(step.operation)}' has random inputs that are no "
             f"floating-point numbers, which have no moments. Received: {step.operation}"
         )
-    drawn = {id(x): _draws(x, samples, derive(seed, k)) for k, x in enumerate(inputs)}
+    drawn = {id(x): _draws(x, samples, derive(SEED, k)) for k, x in enumerate(inputs)}
 
     def draws(x):
         if isinstance(x, Moments):
@@ -53,7 +55,7 @@ def estimated(step, args, kwargs, samples, seed):
 
     args, kwargs = tree.map_structure(draws, (args, kwargs))
     if step.is_source:
-        stream = _stream(step.operation, derive(seed, len(inputs)))
+        stream = _stream(step.operation, derive(SEED, len(inputs)))
         outputs = separately(step.operation, samples, stream, args, kwargs)
     else:
         outputs = step.operation(*args, **kwargs)

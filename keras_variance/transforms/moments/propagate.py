@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import itertools
 
 import keras
 from keras import ops, tree
@@ -172,7 +171,6 @@ class MomentPropagation(Interpreter):
 
     def _caller(self):
         """A function of (step, args, kwargs) that returns `Moments`."""
-        seeds = itertools.count()
 
         def call(step, args, kwargs):
             operation, within, source = step.operation, step.within, step.is_source
@@ -192,8 +190,7 @@ class MomentPropagation(Interpreter):
             try:
                 return propagate(operation, *known, self.head, source, strict=False)
             except UnsupportedError:
-                options = self.fallback_samples, next(seeds)
-                return estimated(step, args, kwargs, *options)
+                return estimated(step, args, kwargs, self.fallback_samples)
 
         return call
 
