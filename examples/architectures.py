@@ -9,7 +9,9 @@ is the largest difference of outputs that should be equal, as a share of the lar
 output; or what the heading says. If an operation fails the cell has the first line of
 the error. KerasHub (`pip install keras-hub`) is skipped where it is not installed.
 
-It resumes: `--work` has a file for each architecture, with what is done of it.
+It resumes: `--work` has a file for each architecture, with what is done of it, after
+each operation. The largest networks need a second process for the last of them: one
+holds more than 20 GB.
 """
 
 import functools
@@ -228,22 +230,31 @@ OPERATIONS = {
 }
 
 
-def measure(name, samples=SAMPLES, chosen=None):
+def measure(name, samples=SAMPLES, chosen=None, keep=lambda results: None):
     """A number, or an error, for each operation; and the processor time, in seconds.
 
     If there is no network the error is in the place of the number of its parameters.
+
+    Args:
+        name: Of the architecture.
+        samples: Of the moments.
+        chosen: Operations; all by default.
+        keep: Function of the results until now, called after each operation.
     """
     operations = OPERATIONS if chosen is None else chosen
     began = time.process_time()
     made = attempt(build, name)
     if isinstance(made, str):
-        return {"parameters": made, **dict.fromkeys(operations), "seconds": None}
+        results = {"parameters": made, **dict.fromkeys(operations), "seconds": None}
+        keep(results)
+        return results
     subject = Subject(*made, samples)
     results = {"parameters": subject.model.count_params()}
     for operation in operations:
         results[operation] = attempt(OPERATIONS[operation], subject)
         print(f"{name}, {operation}: {results[operation]}", flush=True)
-    return {**results, "seconds": round(time.process_time() - began, 1)}
+        keep(results | {"seconds": round(time.process_time() - began, 1)})
+    return results | {"seconds": round(time.process_time() - began, 1)}
 
 
 def attempt(function, *args):
@@ -266,14 +277,18 @@ def run(args):
         row = json.loads(path.read_text()) if path.exists() else {}
         missing = [each for each in OPERATIONS if each not in row]
         if missing:
-            more = measure(name, samples, missing)
-            spent = [each["seconds"] for each in (row, more) if each.get("seconds")]
-            text = json.dumps({**row, **more, "seconds": sum(spent) or None})
-            training.replace(path, lambda part, text=text: part.write_text(text))
+            measure(name, samples, missing, functools.partial(_keep, path, row))
         keras.backend.clear_session()
         gc.collect()
     done = {name: _path(args, name) for name in (*applications(), *HUB)}
     return {k: json.loads(p.read_text()) for k, p in done.items() if p.exists()}
+
+
+def _keep(path, row, more):
+    """Write what is done of an architecture: what was, and what is new."""
+    spent = [each["seconds"] for each in (row, more) if each.get("seconds")]
+    text = json.dumps({**row, **more, "seconds": sum(spent) or None})
+    training.replace(path, lambda part: part.write_text(text))
 
 
 def _path(args, name):

@@ -257,6 +257,11 @@ def test_mnist_longer(tmp_path):
     assert list(results) == list(shorter) == list(mnist_longer.PAPER)
     for title, (row,) in results.items():
         assert list(row) == list(shorter[title][1]) == list(mnist_longer.PAPER[title])
+    folders = ["--work", str(tmp_path), "--results", str(tmp_path)]
+    mnist_longer.main(["--smoke", "--tables", "2", *folders])
+    written = json.loads((tmp_path / "mnist_longer.json").read_text())
+    assert list(written["results"]) == ["table 2, variational dropout"]
+    assert written["config"]["command"].endswith(" --smoke --tables 2")
 
 
 def test_mnist_tanh(tmp_path):
