@@ -15,9 +15,17 @@ def repeat(x, count, axis=0):
     return ops.repeat(x, count, axis)
 
 
+def mask_of(x):
+    """The mask of a tensor, for each of its examples, or None."""
+    mask = _keras.get_mask(x)
+    if mask is not None and mask.shape[0] == 1 != x.shape[0]:  # one for all of them
+        return repeat(mask, ops.shape(x)[0])
+    return mask
+
+
 def with_mask(function, x, *args):
     """`function(x, …)`, with the mask of `x` treated alike."""
-    mask = _keras.get_mask(x)
+    mask = mask_of(x)
     y = function(x, *args)
     return y if mask is None else _keras.set_mask(y, function(mask, *args))
 

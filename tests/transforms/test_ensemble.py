@@ -205,3 +205,14 @@ def test_no_variance_layer():
 def test_unbuilt_model():
     with pytest.raises(ValueError, match=r"built.*keras.Input"):
         ensemble(keras.Sequential([kv.VarianceDense(3)]))
+
+
+def test_one_mask_for_all_examples(rng):
+    """As Keras puts it on the outputs of a softmax."""
+    mask = np.array([[True, False, True]])
+    x = keras.Input((4,))
+    y = keras.layers.Softmax()(kv.VarianceDense(3)(x), mask=mask)
+    data = rng.normal(size=(5, 4)).astype("float32")
+    draws = keras.ops.convert_to_numpy(ensemble(keras.Model(x, y), 7)(data))
+    assert draws.shape == (5, 7, 3) and (draws[..., 1] == 0).all()
+    np.testing.assert_allclose(draws.sum(axis=-1), 1, rtol=1e-5)

@@ -12,7 +12,7 @@ from keras_variance.transforms.moments.rules import (
     UnsupportedError,
     name_of,
 )
-from keras_variance.transforms.repeating import repeat, separately, with_mask
+from keras_variance.transforms.repeating import mask_of, repeat, separately, with_mask
 from keras_variance.transforms.walk import Known
 
 # Of all noise: a call is told nothing of other calls but mean and variance
@@ -73,12 +73,12 @@ def _draws(x, samples, seed):
     noise = random.normal(shape, dtype=x.mean.dtype, seed=seed)
     deviations = ops.sqrt(x.variance + TINY)[:, None] * ops.concatenate([noise, -noise])
     draws = merge(x.mean[:, None] + deviations)
-    mask = _keras.get_mask(x.mean)
+    mask = mask_of(x.mean)
     return draws if mask is None else _keras.set_mask(draws, repeat(mask, samples))
 
 
 def _moments(y, samples):
-    mask = _keras.get_mask(y)
+    mask = mask_of(y)
     plus, minus = ops.split(split(Moments.of(y).mean, samples), 2, axis=1)
     even, odd = (plus + minus) / 2, (plus - minus) / 2
     mean = ops.mean(even, axis=1)
