@@ -315,7 +315,14 @@ def table(config, results):
     yield "say nothing of the operations. *StockError*: Keras does not copy the stock"
     yield "network either, or load it.\n"
     missing = [each for each in (*applications(), *HUB) if each not in results]
-    yield f"{config['samples']} samples. Not run: {', '.join(missing) or 'none'}.\n"
+    missing += [
+        f"{name} ({operation})"
+        for name, row in results.items()
+        for operation in OPERATIONS
+        if operation not in row
+    ]
+    yield f"{config['samples']} samples. Not run, for want of memory or of KerasHub:"
+    yield f"{', '.join(missing) or 'none'}.\n"
     columns = ("parameters", *OPERATIONS, "seconds")
     yield f"| architecture | {' | '.join(columns)} |"
     yield "|---" * (1 + len(columns)) + "|"
