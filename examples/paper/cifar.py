@@ -141,6 +141,12 @@ def result_name(name, dataset, width):
     return name if width == 1 else f"{name}_width{width:g}"
 
 
+def on(config):
+    """The data set and, if it isn't the paper's, the width: of a title."""
+    width = config["width"]
+    return config["data"] + ("" if width == 1 else f" at width {width:g}")
+
+
 def setting(config):
     """Of a page: the network, and how it was trained, from a result's config."""
     seeds = ", ".join(map(str, config["seeds"]))

@@ -112,7 +112,7 @@ def compare(config, results):
         paper.append(f"{title} {known}")
         ours.append(f"{title} {numbers}")
     return experiment.Comparison(
-        f"Table 2 on {config['data']}, one sample/mean/20 samples(/moments), %",
+        f"Table 2 on {cifar.on(config)}, one sample/mean/20 samples(/moments), %",
         ", ".join(paper),
         ", ".join(ours),
         cifar.DIFFERENCE.format(**config),

@@ -80,7 +80,7 @@ def compare(config, results):
         mean, ensemble = (log[f"{x}_accuracy"][-1] for x in ("mean", "ensemble"))
         ours.append(f"{cifar.PRIORS[prior]} {mean:.2f}/{ensemble:.2f}")
     return experiment.Comparison(
-        f"Figures 3 and 8 on {config['data']}, mean/20 samples, %",
+        f"Figures 3 and 8 on {cifar.on(config)}, mean/20 samples, %",
         "mean at chance, ensemble as before",
         ", ".join(ours),
         cifar.DIFFERENCE.format(**config),
