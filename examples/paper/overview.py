@@ -24,6 +24,7 @@ NAMES = (
     "mnist_pruning",
     "mnist_activations",
     "cifar_classification",
+    "cifar100_classification_width0.125",
     "cifar_phase_transition",
     "cifar_phase_transition_width0.125",
     "cifar_pruning",
