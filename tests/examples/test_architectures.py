@@ -75,7 +75,7 @@ def test_results(small, tmp_path):
     correlation, ratio = results["VGG16"][moments]
     assert 0.9 < correlation <= 1 and 0.3 < ratio < 3
     correlation, ratio, error = results["VGG19"][moments]
-    assert 0.9 < correlation <= 1 and 0.3 < ratio < 3
+    assert 0.9 < correlation <= 1 and 0.1 < ratio < 10  # of 20 draws, over 20 others
     assert error.startswith("In layer 'broken")
     page = (tmp_path / "architectures.md").read_text().splitlines()
     *_, none, first, second, _, made = page
