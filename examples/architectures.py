@@ -10,8 +10,8 @@ output; or what the heading says. If an operation fails the cell has the first l
 the error. KerasHub (`pip install keras-hub`) is skipped where it is not installed.
 
 It resumes: `--work` has a file for each architecture, with what is done of it, after
-each operation. The largest networks need a second process for the last of them: one
-holds more than 20 GB.
+each operation. The largest networks need more than one process, with `--operations`:
+together they hold more than 20 GB.
 """
 
 import functools
@@ -275,7 +275,7 @@ def run(args):
     for name in args.architectures:
         path = _path(args, name)
         row = json.loads(path.read_text()) if path.exists() else {}
-        missing = [each for each in OPERATIONS if each not in row]
+        missing = [each for each in args.operations if each not in row]
         if missing:
             measure(name, samples, missing, functools.partial(_keep, path, row))
         keras.backend.clear_session()
@@ -351,6 +351,14 @@ def main(arguments=None):
     parser = experiment.parser(__doc__, seeds=1)
     known = [*applications(), *HUB]
     parser.add_argument("--architectures", nargs="+", metavar="NAME", choices=known)
+    parser.add_argument(
+        "--operations",
+        nargs="+",
+        metavar="NAME",
+        choices=OPERATIONS,
+        default=[*OPERATIONS],
+        help="columns of the table; default: all",
+    )
     args = parser.parse_args(arguments)
     command = experiment.command(NAME, parser, args)
     if args.architectures is None:

@@ -14,25 +14,17 @@ WIDTHS = {"MobileNet": 0.25, "MobileNetV2": 0.35}
 NARROW = 0.35  # of what else has an argument `alpha`
 ROWS, CALIBRATION_ROWS = 2, 8
 TOKENS, VOCABULARY = 6, 20
+TEXT = {
+    "vocabulary_size": VOCABULARY,
+    "num_layers": 2,
+    "hidden_dim": 8,
+    "intermediate_dim": 16,
+}
+ENCODER = {**TEXT, "num_heads": 2, "max_sequence_length": TOKENS}
+DECODER = {**TEXT, "num_query_heads": 2, "num_key_value_heads": 1}
 HUB = {
-    "BERT": {
-        "class": "BertBackbone",
-        "vocabulary_size": VOCABULARY,
-        "num_layers": 2,
-        "num_heads": 2,
-        "hidden_dim": 8,
-        "intermediate_dim": 16,
-        "max_sequence_length": TOKENS,
-    },
-    "GPT-2": {
-        "class": "GPT2Backbone",
-        "vocabulary_size": VOCABULARY,
-        "num_layers": 2,
-        "num_heads": 2,
-        "hidden_dim": 8,
-        "intermediate_dim": 16,
-        "max_sequence_length": TOKENS,
-    },
+    "BERT": {"class": "BertBackbone", **ENCODER},
+    "GPT-2": {"class": "GPT2Backbone", **ENCODER},
     "ViT": {
         "class": "ViTBackbone",
         "image_shape": (16, 16, 3),
@@ -42,25 +34,8 @@ HUB = {
         "hidden_dim": 8,
         "mlp_dim": 16,
     },
-    "Gemma": {
-        "class": "GemmaBackbone",
-        "vocabulary_size": VOCABULARY,
-        "num_layers": 2,
-        "num_query_heads": 2,
-        "num_key_value_heads": 1,
-        "hidden_dim": 8,
-        "intermediate_dim": 16,
-        "head_dim": 4,
-    },
-    "Qwen": {
-        "class": "QwenBackbone",
-        "vocabulary_size": VOCABULARY,
-        "num_layers": 2,
-        "num_query_heads": 2,
-        "num_key_value_heads": 1,
-        "hidden_dim": 8,
-        "intermediate_dim": 16,
-    },
+    "Gemma": {"class": "GemmaBackbone", **DECODER, "head_dim": 4},
+    "Qwen": {"class": "QwenBackbone", **DECODER},
     "ResNet": {
         "class": "ResNetBackbone",
         "input_conv_filters": [64],

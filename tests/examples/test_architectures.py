@@ -39,6 +39,7 @@ def small(monkeypatch):
 
     monkeypatch.setattr(architectures, "build", build)
     monkeypatch.delitem(architectures.OPERATIONS, "export")  # of minutes
+    monkeypatch.setattr(architectures, "FALLBACK", 400)
     return made
 
 
@@ -53,6 +54,9 @@ def test_results(small, tmp_path):
     path = tmp_path / "work" / "architectures-VGG16-smoke.json"
     row = json.loads(path.read_text())
     path.write_text(json.dumps({k: v for k, v in row.items() if k != "rounding"}))
+    others = ["--operations", "draw"]
+    architectures.main(["--smoke", "--architectures", "VGG16", *folders, *others])
+    assert "rounding" not in json.loads(path.read_text()) and small[3:] == []
     architectures.main(["--smoke", "--architectures", *every, *folders])
     again = json.loads(path.read_text())
     assert again["rounding"] == row["rounding"] and small[3:] == ["VGG16"]
@@ -75,7 +79,7 @@ def test_results(small, tmp_path):
     correlation, ratio = results["VGG16"][moments]
     assert 0.9 < correlation <= 1 and 0.3 < ratio < 3
     correlation, ratio, error = results["VGG19"][moments]
-    assert 0.9 < correlation <= 1 and 0.1 < ratio < 10  # of 20 draws, over 20 others
+    assert 0.9 < correlation <= 1 and 0.3 < ratio < 3
     assert error.startswith("In layer 'broken")
     page = (tmp_path / "architectures.md").read_text().splitlines()
     *_, none, first, second, _, made = page

@@ -171,26 +171,26 @@ class MomentPropagation(Interpreter):
 
     def _caller(self):
         """A function of (step, args, kwargs) that returns `Moments`."""
+        fallback, hides_one = self.fallback_samples, hides_noise(self.dropout)
 
         def call(step, args, kwargs):
             operation, within, source = step.operation, step.within, step.is_source
             known = tree.map_structure(_moments, (args, kwargs))
+            # The values inside of a layer depend on each other, its inputs may not
+            closes = within and id(operation) not in self._closed
+            closes = closes and not hides_one(within)
+            strict = closes or fallback is None
             try:
-                return propagate(operation, *known, self.head, source)
+                return propagate(operation, *known, self.head, source, strict)
             except UnsupportedError as error:
-                if self.fallback_samples is None:
-                    if within is None:
-                        raise
+                if fallback is None and within is None:
+                    raise
+                if fallback is None:
                     text = f"In layer '{within.name}': {error}"
                     raise UnsupportedError(text) from None
-            closed = id(operation) in self._closed
-            if within and not closed and not hides_noise(self.dropout)(within):
-                # The values inside of it depend on each other, its inputs may not
+            if closes:
                 raise _Unopened(within)
-            try:
-                return propagate(operation, *known, self.head, source, strict=False)
-            except UnsupportedError:
-                return estimated(step, args, kwargs, self.fallback_samples)
+            return estimated(step, args, kwargs, fallback)
 
         return call
 
@@ -286,7 +286,7 @@ def propagate(operation, args, kwargs, head, is_source=False, strict=True):
         )
     rule = _rule(operation, head, is_source)
     inputs = _inputs(operation, args, kwargs)
-    mask = _softmax_mask(operation, args, kwargs)
+    mask = _mask_argument(operation, args, kwargs)
     if mask is None:
         x = rule(operation, inputs)
     else:
@@ -321,7 +321,7 @@ def _inputs(operation, args, kwargs):
     return inputs[0] if len(inputs) == 1 else inputs
 
 
-def _softmax_mask(operation, args, kwargs):
+def _mask_argument(operation, args, kwargs):
     """The mask that a softmax is called with, or None.
 
     Raises:
