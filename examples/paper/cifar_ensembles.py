@@ -8,7 +8,7 @@ log-likelihood (NLL) and calibration error (ECE) of single networks and of their
 costs.
 """
 
-import time
+from functools import partial
 
 import numpy as np
 
@@ -34,21 +34,14 @@ def predict(network, model, x):
     return common.predicted(model, x)
 
 
-def seconds(models, x):
-    """Of a prediction, by network: medians, in turn."""
-    spent = {network: [] for network in models}
-    for _ in range(ROUNDS + 1):
-        for network, (model, *_) in models.items():
-            began = time.perf_counter()
-            predict(network, model, x[:TIMED])
-            spent[network].append(time.perf_counter() - began)
-    return {network: float(np.median(each[1:])) for network, each in spent.items()}
-
-
 def run(args):
     data, (x, y) = cifar.load(args)
     models = {each: members(each, data, (x, y), args) for each in NETWORKS}
-    spent = seconds(models, x)
+    predictions = {
+        network: partial(predict, network, model, x[:TIMED])
+        for network, (model, *_) in models.items()
+    }
+    spent = common.seconds(predictions, ROUNDS)
     results = {}
     for network, each in models.items():
         p = [predict(network, model, x) for model in each]

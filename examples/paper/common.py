@@ -1,5 +1,6 @@
 """What the experiments share: data, LeNet-5-Caffe and its trained variants."""
 
+import time
 import warnings
 from functools import partial
 
@@ -121,7 +122,7 @@ def variational_dropout(data, args, seed, posterior, prior):
 def all_four_layers(
     data, args, seed, name, posterior=None, epochs=ALL_EPOCHS, callbacks=()
 ):
-    """LeNet-5 with all layers trained for the ELBO, under the log-uniform prior.
+    """The recipe of LeNet-5 with all layers trained for the ELBO, log-uniform prior.
 
     Args:
         name: Of the model; a key of `POSTERIORS` where `posterior` is not given.
@@ -134,7 +135,7 @@ def all_four_layers(
     layers = (convolution, convolution, dense, dense)
     build = partial(lenet, data[0].shape[1:], *layers)
     name = f"lenet-all-{name}"
-    return train(name, build, data, args, seed, epochs, callbacks, **ALPHA_TRAINING)
+    return recipe(name, build, data, args, seed, epochs, callbacks, **ALPHA_TRAINING)
 
 
 def redrawn(model, **config):
@@ -179,6 +180,17 @@ def by_means(model, x):
         warnings.simplefilter("ignore", UserWarning)
         mean = kv.transforms.propagate_mean(model)
     return predicted(mean, x)
+
+
+def seconds(functions, rounds):
+    """Of a call of each function, by name: medians of calls in turn."""
+    spent = {name: [] for name in functions}
+    for _ in range(rounds + 1):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            spent[name].append(time.perf_counter() - began)
+    return {name: float(np.median(each[1:])) for name, each in spent.items()}
 
 
 def cell(value, paper=None):

@@ -9,7 +9,7 @@ paper's columns: one pass of moments, and log α, which tells what became of eac
 
 from functools import partial
 
-from examples.paper import common, experiment
+from examples.paper import common, experiment, training
 
 NAME = "mnist_classification"
 BINARY, VARIATIONAL = "binary dropout", "variational dropout"
@@ -19,10 +19,17 @@ PAPER = {BINARY: (99.1, 99.4, 99.4), VARIATIONAL: (98.2, 11.3, 99.3)}
 COLUMNS = ("1 sample", "mean", f"{SAMPLES} samples", "moments")
 
 
+def recipe(title, data, args, seed):
+    """The `Recipe` of either network."""
+    if title == VARIATIONAL:
+        return common.all_four_layers(data, args, seed, "layer_alpha")
+    build = partial(common.lenet, data[0].shape[1:], *common.STOCK, dropout=0.5)
+    return common.recipe("lenet-dropout", build, data, args, seed, EPOCHS[BINARY])
+
+
 def binary_dropout(data, args, seed, x):
     """Predictions by column."""
-    build = partial(common.lenet, data[0].shape[1:], *common.STOCK, dropout=0.5)
-    model = common.train("lenet-dropout", build, data, args, seed, EPOCHS[BINARY])
+    model = training.train(recipe(BINARY, data, args, seed), data, args.work)
     sampled = partial(common.sampled, model, x, dropout=True)
     return model, {
         "1 sample": sampled(samples=1),
@@ -33,7 +40,7 @@ def binary_dropout(data, args, seed, x):
 
 def variational_dropout(data, args, seed, x):
     """Predictions by column."""
-    model = common.all_four_layers(data, args, seed, "layer_alpha")
+    model = training.train(recipe(VARIATIONAL, data, args, seed), data, args.work)
     return model, {
         "1 sample": common.sampled(model, x, 1),
         "mean": common.by_means(model, x),

@@ -39,7 +39,8 @@ def evaluate(model, data, test_data, samples):
 
 def train(title, posterior, data, test_data, args, seed):
     if title == ALL:
-        return common.all_four_layers(data, args, seed, posterior)
+        recipe = common.all_four_layers(data, args, seed, posterior)
+        return training.train(recipe, data, args.work)
     if posterior == "layer_alpha":  # that of the figure
         options = data, test_data, args, seed, "log_uniform"
         return mnist_phase_transition.train(*options)

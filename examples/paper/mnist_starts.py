@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 import keras_variance as kv
-from examples.paper import common, experiment
+from examples.paper import common, experiment, training
 
 NAME = "mnist_starts"
 FEW, MANY = "log α from 0", "log α from 0, more epochs"
@@ -31,7 +31,9 @@ def train(title, data, args, seed):
         name = "annealed"
         callbacks = [partial(kv.callbacks.KLAnnealing, ANNEALING_EPOCHS)]
     epochs = EPOCHS[title]
-    return common.all_four_layers(data, args, seed, name, posterior, epochs, callbacks)
+    options = seed, name, posterior, epochs, callbacks
+    recipe = common.all_four_layers(data, args, *options)
+    return training.train(recipe, data, args.work)
 
 
 def evaluate(model, data, test_data):
