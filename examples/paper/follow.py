@@ -155,7 +155,7 @@ def plot(columns, path):
             axis.grid(alpha=0.3)
     axes[0, 0].set(ylabel="test accuracy, %")
     axes[1, 0].set(ylabel="log α")
-    axes[1, 0].legend(fontsize="small")
+    axes[1, -1].legend(fontsize="small")
     handles, _ = axes[0, 0].get_legend_handles_labels()
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.legend(handles, PREDICTORS.values(), ncols=4, loc="lower center")
