@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_variance import checks
-from keras_variance.inference.data import labelled, resolve_labelled
+from keras_variance.inference.labels import labelled, resolve_labelled
 from keras_variance.likelihoods import Bernoulli, Categorical
 from keras_variance.transforms.walk import functional, new_input
 

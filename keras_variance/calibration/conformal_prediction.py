@@ -13,17 +13,13 @@ from keras_variance.calibration.common import (
     labels_of,
     one_output,
 )
-from keras_variance.inference.data import (
-    PADDING,
-    check_data,
-    check_examples,
-    check_inputs,
-)
+from keras_variance.inference.data import check_examples, check_inputs
+from keras_variance.inference.labels import Labels
 from keras_variance.inference.predict import predict
 from keras_variance.likelihoods import Categorical
 from keras_variance.metrics.arrays import array
 from keras_variance.metrics.regression import interval, targets
-from keras_variance.transforms.outputs import check_unmasked
+from keras_variance.transforms.masks import check_unmasked
 from keras_variance.types import AnyLikelihood, Arrays
 
 SETS = ("lac", "aps", "raps")
@@ -104,14 +100,14 @@ def conformal(
     """
     checks.one_of("method", method, (*SETS, *INTERVALS))
     alpha = checks.number("alpha", alpha, above=0, below=1)
+    one_output(model)
+    check_unmasked(model, "padding would count as data")
     if method in SETS:
         likelihood = classifier(model, likelihood, Categorical)
         layer = PredictionSet(method, likelihood, penalty, free_classes)
         layer.build(model.outputs[0].shape)
-        examples = check_data(model, x, y, likelihood)
+        examples = Labels(model, x, y, likelihood, batch_size).examples
     else:
-        one_output(model)
-        check_unmasked(model, PADDING)
         layer = PredictionInterval(method)
         y = array("y", y)
         check_inputs(model, x)

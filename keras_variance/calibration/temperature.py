@@ -16,7 +16,7 @@ from keras_variance.calibration.common import (
     labels_of,
     to_logits,
 )
-from keras_variance.inference.data import check_data
+from keras_variance.inference.labels import Labels
 from keras_variance.inference.predict import kept, predict
 from keras_variance.likelihoods import Bernoulli, Categorical
 from keras_variance.random import seeded
@@ -92,13 +92,14 @@ def temperature_scaling(
     samples = checks.integer("samples", samples, minimum=1)
     seed = checks.seed(seed)
     predictor = kept(model, ensemble, samples=samples, dropout=dropout)
-    check_data(model, x, y, likelihood)
+    labels = Labels(model, x, y, likelihood, batch_size)
     with contextlib.nullcontext() if seed is None else seeded(predictor, seed):
         outputs = predict(predictor, x, batch_size, verbose=0)
     logits = to_logits(ops.convert_to_tensor(outputs, "float32"), likelihood)
-    logits = ops.convert_to_numpy(logits)
-    labels = labels_of(likelihood, y, logits[:, 0])
-    temperature = fit(by_class(logits, likelihood), labels, averaged)
+    logits = np.moveaxis(ops.convert_to_numpy(logits), 1, -2)
+    ((_, _, y, logits),) = labels.beside([logits])
+    y = labels_of(likelihood, y, logits[..., 0, :])
+    temperature = fit(by_class(logits, likelihood), y, averaged)
     layer = TemperatureScaling(temperature, likelihood)
     scaled = followed_by(model, layer)
     options: dict[str, Any] = {"samples": samples, "seed": seed, "dropout": dropout}
@@ -147,11 +148,10 @@ class TemperatureScaling(keras.layers.Layer):
 
 
 def by_class(logits, likelihood):
-    """Logits (examples, samples, …, n) as (labels, samples, classes)."""
+    """Logits (examples, …, samples, n) as (labels, samples, classes)."""
     if isinstance(likelihood, Categorical):
-        logits = np.moveaxis(logits, 1, -2)
         return logits.reshape(-1, *logits.shape[-2:])
-    logits = np.moveaxis(logits, 1, -1)
+    logits = np.swapaxes(logits, -1, -2)
     logits = logits.reshape(-1, logits.shape[-1])
     return np.stack([np.zeros_like(logits), logits], axis=-1)
 

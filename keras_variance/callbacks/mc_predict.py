@@ -8,12 +8,8 @@ from keras import ops, tree
 
 from keras_variance import checks
 from keras_variance.inference import processes
-from keras_variance.inference.data import (
-    check_data,
-    check_examples,
-    labelled,
-    resolve_labelled,
-)
+from keras_variance.inference.data import check_examples
+from keras_variance.inference.labels import Labels, resolve_labelled
 from keras_variance.inference.log_likelihoods import log_likelihood
 from keras_variance.layers.paths import find_variance_layers
 from keras_variance.metrics import BrierScore, ExpectedCalibrationError
@@ -111,10 +107,10 @@ class MCPredict(keras.callbacks.Callback):
         self.every = checks.integer("every", every, minimum=1)
         self.likelihood = likelihood
         self.batch_size = checks.batch_size(batch_size)
-        self._compared = None
+        self._labels = self._compared = None
 
     def on_train_begin(self, logs=None):
-        self._compared = None
+        self._labels = self._compared = None
         processes.check_one("MCPredict")
         find_variance_layers(self.model)
         if self.model.built:
@@ -124,8 +120,9 @@ class MCPredict(keras.callbacks.Callback):
         if is_functional(self.model):
             check_visible(self.model, hides)
         likelihood = resolve_labelled(self.model, self.likelihood)
-        examples = check_data(self.model, self.x, self.y, likelihood)
-        processes.check_batches(examples, self.batch_size or 32)
+        options = likelihood, self.batch_size
+        self._labels = Labels(self.model, self.x, self.y, *options)
+        processes.check_batches(self._labels.examples, self.batch_size or 32)
         known = {x for each in tree.flatten(likelihood) if each for x in each.measures}
         expected = f"some of {sorted(known)} for {likelihood}"
         fits = self.metrics is None or {*self.metrics} <= known
@@ -144,8 +141,7 @@ class MCPredict(keras.callbacks.Callback):
         outputs = self._compared.predict(self.x, self.batch_size, verbose=0)
         names = self._output_names()
         for predictor, predictions in outputs.items():
-            likelihood = self._compared.likelihood
-            each = labelled(self.model, likelihood, self.y, predictions)
+            each = self._labels.beside(predictions)
             mixture = self._mixture() if predictor == "ensemble" else {}
             for number, likelihood, y, p in each:
                 name = f"{names[number]}_" if len(each) > 1 else ""
@@ -177,7 +173,8 @@ class MCPredict(keras.callbacks.Callback):
         options = self.samples, self._compared.likelihood, self.batch_size
         values = log_likelihood(self.model, self.x, self.y, *options, verbose=0)
         values = tree.flatten(values)
-        return {k: -float(np.mean(values[k])) for k in numbers}
+        of_labels = self._labels.unpadded
+        return {k: -float(np.mean(of_labels(k, values[k]))) for k in numbers}
 
 
 class Compared(Predictive):

@@ -13,12 +13,8 @@ from keras_variance.evaluation import measures
 from keras_variance.evaluation.predictors import of_model
 from keras_variance.evaluation.report import Evaluation
 from keras_variance.inference import processes
-from keras_variance.inference.data import (
-    check_data,
-    check_inputs,
-    labelled,
-    resolve_labelled,
-)
+from keras_variance.inference.data import check_inputs
+from keras_variance.inference.labels import Labels, masks, resolve_labelled, unpadded
 from keras_variance.inference.predict import (
     Prediction,
     kept,
@@ -105,12 +101,12 @@ def evaluate(
     known = isinstance(likelihood, kinds)
     checks.require(known, "likelihood", "of classes, or Gaussian", likelihood)
     is_classes = isinstance(likelihood, Classification)
-    examples = check_data(model, x, y, likelihood)
+    labels = Labels(model, x, y, likelihood, batch_size)
     if ood is not None:
         checks.require(is_classes, "ood", "None for numbers", ood)
         check_inputs(model, ood, "ood")
     if calibration is not None:
-        _check_calibration(model, calibration, likelihood)
+        calibration = _calibration(model, calibration, likelihood, batch_size)
     run = _Run(model, samples, likelihood, batch_size, predictors, seed)
     inside, logits = run.predictions(x)
     outside, logits_out = (None, None) if ood is None else run.predictions(ood)
@@ -121,22 +117,31 @@ def evaluate(
         if ood is not None:
             outside["calibrated"] = run.calibrated(logits_out, temperature)
     measure = measures.of_classes if is_classes else measures.of_numbers
+    mask = labels.masks.get(0)
+    mask_out = None if ood is None else masks(model, ood, batch_size).get(0)
     found, details = {}, {}
     for name, prediction in inside.items():
-        ((_, _, labels, _),) = labelled(model, likelihood, y, [prediction.mean])
-        found[name], details[name] = measure(likelihood, labels, prediction)
+        ((_, _, y_kept, _),) = labels.beside([prediction.mean])
+        prediction = _unpadded(mask, prediction)
+        found[name], details[name] = measure(likelihood, y_kept, prediction)
         if outside is not None:
-            found[name] |= measures.of_scores(prediction, outside[name])
-            details[name]["entropy"] = prediction.entropy, outside[name].entropy
-    return Evaluation(examples, samples, temperature, found, details)
+            prediction_out = _unpadded(mask_out, outside[name])
+            found[name] |= measures.of_scores(prediction, prediction_out)
+            details[name]["entropy"] = prediction.entropy, prediction_out.entropy
+    return Evaluation(labels.examples, samples, temperature, found, details)
 
 
-def _check_calibration(model, calibration, likelihood):
+def _unpadded(mask, prediction):
+    return Prediction(*(unpadded(mask, values) for values in prediction))
+
+
+def _calibration(model, calibration, likelihood, batch_size):
+    """Data and its `Labels`."""
     is_pair = isinstance(calibration, list | tuple) and len(calibration) == 2
     checks.require(is_pair, "calibration", "a pair (x, y), or None", calibration)
     is_classes = isinstance(likelihood, Classification)
     checks.require(is_classes, "calibration", "None for numbers", calibration)
-    check_data(model, *calibration, likelihood)
+    return calibration[0], Labels(model, *calibration, likelihood, batch_size)
 
 
 class _Run:
@@ -166,10 +171,11 @@ class _Run:
             found[name] = found[name]._replace(mutual_information=None)
         return {name: found[name] for name in PREDICTORS if name in self.names}, logits
 
-    def temperature(self, x, y):
-        logits = self.statistics(x)["samples"]["logits"][:, None]
-        labels = labels_of(self.likelihood, y, logits[:, 0])
-        return fit(by_class(logits, self.likelihood), labels)
+    def temperature(self, x, labels):
+        logits = self.statistics(x)["samples"]["logits"]
+        ((_, _, y, logits),) = labels.beside([logits])
+        y = labels_of(self.likelihood, y, logits)
+        return fit(by_class(logits[..., None, :], self.likelihood), y)
 
     def calibrated(self, logits, temperature):
         activation = keras.activations.get(ACTIVATIONS[type(self.likelihood)])

@@ -9,11 +9,7 @@ from keras import tree
 
 from keras_variance import _keras, checks
 from keras_variance.inference import processes
-from keras_variance.inference.data import (
-    check_data,
-    labelled,
-    resolve_labelled,
-)
+from keras_variance.inference.labels import Labels, resolve_labelled
 from keras_variance.inference.log_likelihoods import log_likelihood
 from keras_variance.inference.predict import mc_predict
 from keras_variance.layers.paths import find_variance_layers
@@ -85,7 +81,7 @@ def sparsity_curve(
             "Argument `likelihood` must be None for all of the model's outputs but "
             f"one. Received: likelihood={likelihood}"
         )
-    check_data(model, x, y, likelihood)
+    labels = Labels(model, x, y, likelihood, batch_size)
     copy = _keras.clone(model)
     copy.set_weights(model.get_weights())
     points = []
@@ -95,15 +91,15 @@ def sparsity_curve(
             copy, x, samples, batch_size, likelihood, seed=seed, verbose=0
         )
         means = [each.mean for each in _flat(prediction)]
-        ((number, each, labels, p),) = labelled(model, likelihood, y, means)
+        ((number, each, of_output, p),) = labels.beside(means)
         if each.linear:
-            values = each.log_likelihood(labels, p)
+            values = each.log_likelihood(of_output, p)
         else:
             options = samples, likelihood, batch_size, seed
             values = log_likelihood(copy, x, y, *options, verbose=0)
-            values = tree.flatten(values)[number]
+            values = labels.unpadded(number, tree.flatten(values)[number])
         measures = {
-            name: getattr(each, name)(labels, p)
+            name: getattr(each, name)(of_output, p)
             for name in ("accuracy", "rmse")
             if name in each.measures
         }

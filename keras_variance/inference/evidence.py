@@ -10,7 +10,7 @@ from keras import ops, tree
 
 from keras_variance import checks
 from keras_variance.inference import processes
-from keras_variance.inference.data import resolve_labelled
+from keras_variance.inference.labels import Labels, resolve_labelled
 from keras_variance.inference.log_likelihoods import log_likelihoods
 from keras_variance.layers.paths import find_variance_layers
 from keras_variance.types import AnyLikelihood, Arrays, Verbose
@@ -76,10 +76,11 @@ def elbo(
     likelihood = resolve_labelled(model, likelihood)
     seed = checks.seed(seed)
     seed = random.randrange(2**31) if seed is None else seed
+    labels = Labels(model, x, y, likelihood, batch_size)
     options = batch_size, seed, verbose, False
     total = sum(
         np.sum(value)
-        for values in log_likelihoods(model, x, y, samples, likelihood, *options)
+        for values in log_likelihoods(labels, x, samples, *options)
         for value in tree.flatten(values)
         if value is not None
     )

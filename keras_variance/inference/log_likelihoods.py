@@ -9,10 +9,11 @@ from keras import ops, tree
 
 from keras_variance import checks
 from keras_variance.inference import processes
-from keras_variance.inference.data import check_data, labelled, resolve_labelled
+from keras_variance.inference.labels import Labels, resolve_labelled
 from keras_variance.inference.predict import kept
 from keras_variance.random import derive, seeded
 from keras_variance.transforms.ensembles import ensemble
+from keras_variance.transforms.outputs import for_outputs
 from keras_variance.transforms.predictives import CHUNK
 from keras_variance.types import AnyLikelihood, Arrays, Verbose
 
@@ -54,9 +55,9 @@ def log_likelihood(
         dropout: As for `transforms.ensemble`.
 
     Returns:
-        An array (examples, …), without the last axis of the outputs; for a model with
-        several outputs, a list with an array for each, None for one without a
-        likelihood.
+        An array (examples, …), without the last axis of the outputs, 0 where their
+        mask says padding; for a model with several outputs, a list with an array for
+        each, None for one without a likelihood.
 
     Raises:
         ValueError: If `y` does not fit `x` or the likelihood, no output has a
@@ -76,33 +77,33 @@ def log_likelihood(
     """
     processes.check_one("log_likelihood")
     likelihood = resolve_labelled(model, likelihood)
-    options = batch_size, seed, verbose, dropout
-    draws = log_likelihoods(model, x, y, samples, likelihood, *options)
+    labels = Labels(model, x, y, likelihood, batch_size)
+    draws = log_likelihoods(labels, x, samples, batch_size, seed, verbose, dropout)
     total = next(draws)
     for more in draws:
         total = tree.map_structure(_add_exponentials, total, more)
-    return tree.map_structure(
-        lambda each: None if each is None else each - math.log(samples), total
-    )
+    values = [
+        None if each is None else labels.padded(k, each - math.log(samples))
+        for k, each in enumerate(tree.flatten(total))
+    ]
+    return tree.pack_sequence_as(total, values)
 
 
-def log_likelihoods(
-    model, x, y, samples, likelihood, batch_size, seed, verbose, dropout
-):
+def log_likelihoods(labels, x, samples, batch_size, seed, verbose, dropout):
     """log p(y | x, w_k) for each of the samples w_k: an iterator.
 
     Args:
-        likelihood: Of each output, as `resolve_labelled` returned it.
-        model, x, y, samples, batch_size, seed, verbose, dropout: As `log_likelihood`.
+        labels: The `Labels`, which know their model.
+        x, samples, batch_size, seed, verbose, dropout: As for `log_likelihood`.
 
     Yields:
-        Arrays (examples, …) in the structure of the model's outputs, None for one
-        without a likelihood.
+        Arrays (examples, …), of masked outputs without padding (m, …), in the
+        structure of the model's outputs, None for one without a likelihood.
     """
     samples = checks.integer("samples", samples, minimum=1)
     batch_size = checks.batch_size(batch_size) or 32
     verbose, seed = checks.verbose(verbose), checks.seed(seed)
-    examples = check_data(model, x, y, likelihood)
+    examples = labels.examples
     processes.check_batches(examples, batch_size)
     seed = random.randrange(2**31) if seed is None else seed
     sizes = _chunks(samples, min(examples, batch_size))
@@ -114,10 +115,10 @@ def log_likelihoods(
         on_predict_batch_end=lambda batch, logs: bar.add(1)
     )
     for k, size in enumerate(sizes):
-        predictor = kept(model, ensemble, samples=size, dropout=dropout)
+        predictor = kept(labels.model, ensemble, samples=size, dropout=dropout)
         with seeded(predictor, derive(seed, k)):
             outputs = predictor.predict(x, batch_size, verbose=0, callbacks=[step])
-        yield from _of_outputs(model, likelihood, y, outputs, size)
+        yield from _of_outputs(labels, outputs, size)
 
 
 def _chunks(samples, rows):
@@ -127,21 +128,21 @@ def _chunks(samples, rows):
     return [size] * whole + [rest] * (rest > 0)
 
 
-def _of_outputs(model, likelihood, y, outputs, samples):
+def _of_outputs(labels, outputs, samples):
     flat = tree.flatten(outputs)
-    each = [
-        (number, one, labels, _parameters(one, output))
-        for number, one, labels, output in labelled(model, likelihood, y, flat)
-    ]
+    likelihoods = for_outputs(labels.likelihood, flat)
+    flat = [*map(_parameters, likelihoods, flat)]
     for k in range(samples):
         values = [None] * len(flat)
-        for number, one, labels, p in each:
-            value = one.log_likelihood(labels, p[:, k])
+        for number, each, y, p in labels.beside([p[:, k] for p in flat]):
+            value = each.log_likelihood(y, p)
             values[number] = np.asarray(ops.convert_to_numpy(value), "float64")
         yield tree.pack_sequence_as(outputs, values)
 
 
 def _parameters(likelihood, outputs):
+    if likelihood is None:
+        return outputs
     outputs = ops.convert_to_tensor(outputs)
     return ops.convert_to_numpy(likelihood.predictions(outputs))
 

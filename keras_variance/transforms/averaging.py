@@ -3,8 +3,9 @@
 import keras
 from keras import tree
 
+from keras_variance.transforms.masks import check_unmasked
 from keras_variance.transforms.moments.propagate import float_spec
-from keras_variance.transforms.outputs import check_unmasked, resolve
+from keras_variance.transforms.outputs import resolve
 from keras_variance.transforms.predictives import CHUNK, Predictive
 from keras_variance.types import AnyLikelihood
 

@@ -59,22 +59,6 @@ def output_names(model):
     return names
 
 
-def check_unmasked(model, lost, likelihood=True):
-    """Raise ValueError if an output has a mask, as far as Keras knows outputs.
-
-    Args:
-        lost: What comes of it.
-        likelihood: As `resolve` returned it: only outputs that have one count.
-    """
-    if not _keras.is_functional(model) or _keras.graph(model) is None:
-        return
-    outputs = _keras.graph(model).outputs
-    for each, output in zip(for_outputs(likelihood, outputs), outputs, strict=True):
-        unmasked = each is None or _keras.get_mask(output) is None
-        expected = f"a model whose outputs have no mask: {lost}"
-        checks.require(unmasked, "model", expected, model)
-
-
 def for_outputs(likelihood, outputs):
     """What `resolve` returned as a flat list, one for each of a model's outputs."""
     if tree.is_nested(likelihood):

@@ -59,40 +59,6 @@ def test_labels_that_fit_no_output(rng):
         kv.elbo(model, x, {"b": b}, verbose=0)
 
 
-@pytest.mark.parametrize(
-    "measure",
-    [
-        lambda model, x, y: kv.elbo(model, x, y, verbose=0),
-        lambda model, x, y: kv.log_likelihood(model, x, y, verbose=0),
-        lambda model, x, y: kv.sparsity_curve(model, x, y, (0,)),
-        lambda model, x, y: kv.evaluate(model, x, y),
-        lambda model, x, y: kv.transforms.average(model),
-        lambda model, x, y: kv.transforms.average(model, likelihood=None),
-        lambda model, x, y: kv.calibration.conformal(
-            model, x, np.zeros((4, 5, 2)), 0.5, "absolute_residual"
-        ),
-        lambda model, x, y: model.fit(
-            x, y, verbose=0, callbacks=[kv.callbacks.MCPredict(x, y, 2)]
-        ),
-    ],
-)
-def test_padding_is_no_data(measure, rng):
-    """Keras's loss leaves masked steps out; a measure that would not is refused."""
-    model = keras.Sequential(
-        [
-            keras.Input((5, 3)),
-            layers.Masking(),
-            kv.VarianceDense(8, "relu", posterior="layer_alpha"),
-            layers.Dense(2),
-        ]
-    )
-    model.compile("sgd", kv.losses.GaussianNLL())
-    x = rng.normal(size=(4, 5, 3)).astype("float32")
-    x[:, 3:] = 0
-    with pytest.raises(ValueError, match=r"`model` must be .*no mask.*Received: model"):
-        measure(model, x, np.zeros((4, 5)))
-
-
 def unregistered(y, p):
     return keras.losses.sparse_categorical_crossentropy(y, p)
 
