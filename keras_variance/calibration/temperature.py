@@ -21,6 +21,7 @@ from keras_variance.inference.predict import kept, predict
 from keras_variance.likelihoods import Bernoulli, Categorical
 from keras_variance.random import seeded
 from keras_variance.transforms import average, ensemble
+from keras_variance.transforms.masks import check_unmasked
 from keras_variance.types import AnyLikelihood, Arrays
 
 # Temperatures are looked for between 1/LIMIT and LIMIT
@@ -71,7 +72,7 @@ def temperature_scaling(
     Raises:
         ValueError: For labels that are NaN, do not fit, or are all of one class; data
             for which no temperature is best, as where all predictions are right; a
-            model of several outputs, or another likelihood.
+            model of several outputs, of outputs with a mask, or another likelihood.
 
     Example:
 
@@ -92,14 +93,14 @@ def temperature_scaling(
     samples = checks.integer("samples", samples, minimum=1)
     seed = checks.seed(seed)
     predictor = kept(model, ensemble, samples=samples, dropout=dropout)
-    labels = Labels(model, x, y, likelihood, batch_size)
+    check_unmasked(model, "averages lack it")
+    Labels(model, x, y, likelihood, batch_size)  # they fit, before it predicts
     with contextlib.nullcontext() if seed is None else seeded(predictor, seed):
         outputs = predict(predictor, x, batch_size, verbose=0)
     logits = to_logits(ops.convert_to_tensor(outputs, "float32"), likelihood)
     logits = np.moveaxis(ops.convert_to_numpy(logits), 1, -2)
-    ((_, _, y, logits),) = labels.beside([logits])
-    y = labels_of(likelihood, y, logits[..., 0, :])
-    temperature = fit(by_class(logits, likelihood), y, averaged)
+    labels = labels_of(likelihood, y, logits[..., 0, :])
+    temperature = fit(by_class(logits, likelihood), labels, averaged)
     layer = TemperatureScaling(temperature, likelihood)
     scaled = followed_by(model, layer)
     options: dict[str, Any] = {"samples": samples, "seed": seed, "dropout": dropout}

@@ -152,7 +152,10 @@ def test_evaluate(kind, likelihood, rng):
 def test_evaluate_with_further_data(rng):
     """What is out of distribution, and what temperatures are fitted to, have padding
     too."""
-    (model, x, y, _), (steps, x_steps, y_steps) = pair(nested, CATEGORICAL, rng)
+    (model, x, y, mask), (steps, x_steps, _) = pair(nested, CATEGORICAL, rng)
+    logits = steps.predict(x_steps, verbose=0)
+    # Drawn from the model, so that there is a best temperature
+    y[mask] = y_steps = (logits + rng.gumbel(size=logits.shape)).argmax(axis=-1)
     options = {"likelihood": CATEGORICAL, "samples": 3}
     predictors = {"predictors": ("samples",)}
     found = kv.evaluate(
@@ -195,8 +198,11 @@ def test_refused_where_it_would_count(kind, rng):
     match = r"`model` must be .*(no mask|Functional).*Received: model"
     with pytest.raises(ValueError, match=match):
         kv.calibration.conformal(model, x, y, 0.5, "absolute_residual")
+    (model, x, y, _), _ = pair(kind, CATEGORICAL, rng)
+    with pytest.raises(ValueError, match=match):
+        kv.calibration.temperature_scaling(model, x, y, likelihood=CATEGORICAL)
     if kind is not Tagger:
-        for likelihood in (GAUSSIAN, None):
+        for likelihood in (CATEGORICAL, None):
             with pytest.raises(ValueError, match=match):
                 kv.transforms.average(model, likelihood=likelihood)
 
