@@ -6,19 +6,27 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_variance import checks
+from keras_variance import _keras, checks
 from keras_variance.types import DType
 
 
-class MeanOfErrors(keras.metrics.Mean):
-    """Base: the mean over examples of what `error(y_true, y_pred)` gives."""
+class MeanOfErrors(keras.metrics.MeanMetricWrapper):
+    """Base: the mean over examples of what `error(y_true, y_pred)` gives, without
+    those that the mask of `y_pred` says are padding."""
 
     _direction = "down"  # so that EarlyStopping knows what is better
 
+    def __init__(self, name=None, dtype=None):
+        super().__init__(self.error, name, dtype)
+
     def update_state(self, y_true, y_pred, sample_weight=None):
-        y_pred = ops.convert_to_tensor(y_pred, self.dtype)
+        mask = _mask(y_pred)  # before it is lost in the conversion
+        y_pred = _keras.set_mask(ops.convert_to_tensor(y_pred, self.dtype), mask)
         y_true = ops.convert_to_tensor(y_true, self.dtype)
-        super().update_state(self.error(y_true, y_pred), sample_weight)
+        super().update_state(y_true, y_pred, sample_weight)
+
+    def get_config(self):
+        return {"name": self.name, "dtype": self.dtype}
 
 
 @keras.saving.register_keras_serializable("keras_variance")
@@ -111,6 +119,12 @@ class EnsembleCRPS(MeanOfErrors):
         super().__init__(name=name, dtype=dtype)
         self.fair = fair
 
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        mask = _mask(y_pred)
+        if mask is not None:  # (batch, samples, …), the same for all samples
+            y_pred = _keras.set_mask(ops.copy(y_pred), mask[:, 0])
+        super().update_state(y_true, y_pred, sample_weight)
+
     def error(self, y, samples):
         shape, wanted = tuple(samples.shape), tuple(y.shape)
         fits = len(shape) == len(wanted) + 1 and shape[2:] == wanted[1:]
@@ -188,6 +202,10 @@ class IntervalWidth(MeanOfErrors):
         lower, upper = interval(ends)
         targets(y, lower)
         return upper - lower
+
+
+def _mask(y_pred):
+    return _keras.get_mask(y_pred) if ops.is_tensor(y_pred) else None
 
 
 def interval(ends):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from keras_variance import _keras
 from keras_variance.metrics import (
     EnsembleCRPS,
     GaussianCRPS,
@@ -105,6 +106,32 @@ def test_config(metric):
     assert config["registered_name"] == f"keras_variance>{type(metric).__name__}"
     copy = keras.saving.deserialize_keras_object(config)
     assert copy.get_config() == metric.get_config() and copy.name == "a"
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("metric", "shape"),
+    [
+        (GaussianCRPS, (6, 5, 2)),
+        (EnsembleCRPS, (6, 3, 5)),
+        (IntervalCoverage, (6, 5, 2)),
+        (IntervalWidth, (6, 5, 2)),
+    ],
+)
+def test_padding_does_not_count(metric, shape, weighted, rng):
+    """Nor does it change the mask of the predictions."""
+    y, p = rng.normal(size=(6, 5)), rng.normal(size=shape)
+    mask = np.arange(5) < rng.integers(1, 6, size=(6, 1))
+    weights = rng.uniform(1, 2, size=(6, 5))
+    of_steps = p[mask] if shape[-1] == 2 else np.moveaxis(p, 1, -1)[mask]
+    expected = metric()(y[mask], of_steps, weights[mask] if weighted else None)
+    outputs = keras.ops.convert_to_tensor(p, "float32")
+    several = mask if shape[-1] == 2 else np.repeat(mask[:, None], 3, axis=1)
+    _keras.set_mask(outputs, keras.ops.convert_to_tensor(several))
+    y[~mask] = 1e6
+    found = metric()(y, outputs, weights if weighted else None)
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    np.testing.assert_array_equal(_keras.get_mask(outputs), several)
 
 
 def test_gaussian_pit_is_scipys(rng):
