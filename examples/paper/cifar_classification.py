@@ -6,7 +6,7 @@
 Variance Networks, table 2: the VGG-like network with binary dropout, and with its last
 three convolutions and its first dense layer trained by variational dropout, one α per
 layer. Beside the paper's columns: a pass of moments, negative log-likelihood (NLL) and
-calibration error (ECE), and what each costs.
+calibration error (ECE). `costs` measures what each costs.
 """
 
 from functools import partial
@@ -101,6 +101,7 @@ def table(config, results):
     for seed, row in zip(config["seeds"], results[VARIANCE], strict=True):
         cells = (f"{row['log_alpha'][each]:.1f}" for each in layers)
         yield f"| {seed} | " + " | ".join(cells) + " |"
+    yield "\nWhat training and predictions cost is [beside their quality](costs.md)."
 
 
 def compare(config, results):

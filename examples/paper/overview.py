@@ -37,6 +37,7 @@ BEYOND = {
     "cifar_parameterizations_width0.125": "parameterizations by ELBO on CIFAR-10, in a "
     "small network after 15 epochs",
     "cifar_ensembles_width0.125": "deep ensembles of variance networks",
+    "costs": "what predictions cost, beside their quality",
     "mnist_moments": "one pass of moments in place of samples",
     "training_choices": "choices in training",
     "reinforcement_learning_sweep": "what REINFORCE depends on",
