@@ -64,7 +64,8 @@ class MCPredict(keras.callbacks.Callback):
         x: Arrays, (examples, …), in the structure of the model's inputs.
         y: Labels, in the structure of the model's outputs: integers or one-hot for
             categorical outputs, 0 or 1 for binary ones, numbers for Gaussian ones.
-            Outputs without a likelihood do not count.
+            Outputs without a likelihood, and what an output's mask leaves out, do not
+            count.
         samples: Integer ≥ 1, samples of the ensemble.
         predictors: Some of the four.
         metrics: Some of `"accuracy"`, `"ece"` (15 bins) and `"brier"`, of classes,

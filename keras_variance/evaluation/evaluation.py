@@ -59,7 +59,7 @@ def evaluate(
             output.
         x: Held-out arrays, (examples, …), in the structure of the model's inputs.
         y: Labels: integers or one-hot for categorical outputs, 0 or 1 for binary ones,
-            numbers for Gaussian ones.
+            numbers for Gaussian ones. What the output's mask leaves out does not count.
         likelihood: As for `mc_predict`: of classes, or Gaussian. Numbers are measured
             under the normal distribution with each predictor's mean and total
             variance.

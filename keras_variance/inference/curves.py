@@ -51,7 +51,8 @@ def sparsity_curve(
         model: A built Sequential or Functional model with variance layers. A copy
             is pruned, without further training.
         x: Arrays, (examples, …), in the structure of the model's inputs.
-        y: Labels, of the one output that has a likelihood.
+        y: Labels, of the one output that has a likelihood. What its mask leaves out
+            does not count.
         sparsities: Floats from 0 to below 1.
         samples, batch_size, likelihood, seed: As for `mc_predict`.
         **kwargs: Further arguments of `prune`: `by`, `granularity`, `layers` (by

@@ -45,7 +45,8 @@ def elbo(
         x: Arrays, (examples, …), in the structure of the model's inputs.
         y: Labels, in the structure of the model's outputs: integers or one-hot for
             categorical outputs, 0 or 1 for binary ones, numbers for Gaussian ones.
-            Outputs without a likelihood do not count.
+            Outputs without a likelihood, and what an output's mask leaves out, do not
+            count.
         samples: Integer ≥ 1, the number of samples.
         likelihood: As for `mc_predict`.
         batch_size, verbose: As for `model.predict`, with one progress bar over all
