@@ -1,8 +1,7 @@
 """Labels of a model's outputs, beside its predictions: padding does not count."""
 
-import keras
 import numpy as np
-from keras import tree
+from keras import ops, tree
 
 from keras_variance import _keras, checks
 from keras_variance.inference.data import check_examples, check_inputs
@@ -80,7 +79,7 @@ def masks(model, x, batch_size=None):
     Args:
         x: Arrays, (examples, …), in the structure of the model's inputs.
     """
-    if not masked_outputs(model, _symbolic(model, x)):
+    if not _has_masks(model, x):
         return {}
     predictor = kept(model, Masks)
     with seeded(predictor, 0):  # the model's own noise goes on where it was
@@ -90,12 +89,14 @@ def masks(model, x, batch_size=None):
     return {int(k): mask.astype(bool) for k, mask in found.items()}
 
 
-def _symbolic(model, x):
+def _has_masks(model, x):
+    """Whether an output of a model has one: by a trace or, of a subclassed model,
+    whose inputs are not known, by a call with one example."""
     if _keras.is_functional(model) and _keras.graph(model) is not None:
-        return _keras.graph(model).input
-    return tree.map_structure(
-        lambda each: keras.KerasTensor((None, *each.shape[1:]), str(each.dtype)), x
-    )
+        return bool(masked_outputs(model, _keras.graph(model).input))
+    example = tree.map_structure(lambda each: ops.convert_to_tensor(each[:1]), x)
+    with seeded(model, 0):
+        return bool(Masks(model)(example))
 
 
 def unpadded(mask, values):
