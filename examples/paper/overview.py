@@ -35,7 +35,7 @@ NAMES = (
 BEYOND = {
     "mnist_starts": "table 2 from other starts",
     "cifar_parameterizations_width0.125": "parameterizations by ELBO on CIFAR-10, in a "
-    "small network after 15 epochs",
+    "small network after 30 epochs",
     "cifar_ensembles_width0.125": "deep ensembles of variance networks",
     "costs": "what predictions cost, beside their quality",
     "mnist_moments": "one pass of moments in place of samples",
