@@ -20,6 +20,7 @@ NAMES = (
     "mnist_parameterizations",
     "mnist_phase_transition",
     "mnist_tanh",
+    "mnist_longer",
     "mnist_histogram",
     "mnist_pruning",
     "mnist_activations",
