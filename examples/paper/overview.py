@@ -26,6 +26,7 @@ NAMES = (
     "mnist_activations",
     "cifar_classification",
     "cifar100_classification_width0.125",
+    "cifar100_classification_width0.25",
     "cifar_phase_transition",
     "cifar_phase_transition_width0.125",
     "cifar_pruning",
