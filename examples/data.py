@@ -207,9 +207,7 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(self, x, y, batch_size, seed, augment=None):
-        # With one worker Keras leaves the autotuning of `tf.data` on, whose thread the
-        # end of an epoch waits for in TensorFlow 2.21: epochs took half as long again
-        super().__init__(workers=2)
+        super().__init__()
         self.x, self.y = x, y
         self.batch_size = batch_size
         self.seed = seed
