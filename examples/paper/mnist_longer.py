@@ -153,8 +153,10 @@ def compare(config, results):
             for title, row in rows.items()
         )
 
+    tables = {title.split(",")[0]: "/".join(PAPER[title]) for title in results}
     return experiment.Comparison(
-        "Tables 1 (ELBO/20 samples), 2 and 3 (one sample/…/20), longer training",
+        "Longer training: "
+        + "; ".join(f"{name}, {columns}" for name, columns in tables.items()),
         words({title: PAPER[title] for title in results}),
         words({title: means(rows) for title, rows in results.items()}),
     )
